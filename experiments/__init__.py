@@ -1,0 +1,1 @@
+"""One absl binary per study; each ends in a report."""

@@ -1,0 +1,1 @@
+"""Timings: each benchmark prints a table and writes JSON on request."""
