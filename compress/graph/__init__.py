@@ -1,0 +1,15 @@
+"""What a model is made of, read from its jaxpr, whatever framework wrote it."""
+
+from compress.graph.cost import Cost as Cost
+from compress.graph.cost import cost as cost
+from compress.graph.fold import Folded as Folded
+from compress.graph.fold import fold as fold
+from compress.graph.rewrite import Emit as Emit
+from compress.graph.rewrite import Graph as Graph
+from compress.graph.rewrite import Rule as Rule
+from compress.graph.rewrite import compose as compose
+from compress.graph.rewrite import rewrite as rewrite
+from compress.graph.rewrite import trace as trace
+from compress.graph.sites import Site as Site
+from compress.graph.sites import leaf_paths as leaf_paths
+from compress.graph.sites import path_string as path_string
