@@ -1,0 +1,217 @@
+"""The report's plain sentences, computed from its numbers.
+
+Everything here reads the report's dictionary and returns text: what was done,
+on which data, and what it cost at each bit width. A sentence whose numbers
+are missing is left out.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from compress.audit import tables
+from compress.audit.tables import Version
+
+_MOST_LEVELS = 4
+
+
+def summary(found: Sequence[Version]) -> list[str]:
+  """What compression cost: one sentence per bit width, and what was won back.
+
+  Args:
+    found: `compress.audit.tables.versions(report)`.
+
+  Returns:
+    Plain-text sentences, the widest bits first, at most four widths; the best
+    version of a width is the one with the lowest mean EER.
+  """
+  reference, variants = found[0], found[1:]
+  lines = []
+  levels = _levels(variants)
+  for level in _spread(levels):
+    line = _cost(level, levels[level], reference)
+    if line:
+      lines.append(line)
+    line = _won_back(levels[level], reference)
+    if line:
+      lines.append(line)
+  return lines
+
+
+def what_was_done(report: Mapping[str, Any]) -> list[str]:
+  """The networks and the question put to them, in one or two sentences."""
+  found = tables.versions(report)
+  reference, variants = found[0], found[1:]
+  noun = 'version' if len(variants) == 1 else 'versions'
+  size = tables.mean(reference, 'bytes', 'on_disk')
+  disk = f' ({tables.megabytes(size)} MB on disk)' if size else ''
+  lines = [
+    f'The trained network {reference.name}{disk} was compressed, and '
+    f'{_spelled(len(variants))} compressed {noun} of it '
+    f'{"was" if len(variants) == 1 else "were"} compared with it.'
+  ]
+  runs = sum(len(v.runs) for v in variants)
+  if runs > len(variants):
+    lines.append(
+      f'Each was made several times (seeds or folds), {runs} runs in all; '
+      'their figures are means over runs, plus or minus the sample standard '
+      'deviation.'
+    )
+  lines.append(
+    'All of them answered the same question on the same pairs of '
+    'photographs: do both show the same person?'
+  )
+  return lines
+
+
+def data(dataset: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """The data set as (label, text) facts; what is missing is left out."""
+  labels = {
+    'name': 'Data set',
+    'people': 'People',
+    'photos': 'Photographs',
+    'genuine_pairs': 'Genuine pairs',
+    'impostor_pairs': 'Impostor pairs',
+  }
+  facts = []
+  for key, value in dataset.items():
+    if key == 'split' and isinstance(value, Mapping):
+      facts += [(f'Split: {k}', text(v)) for k, v in value.items()]
+    elif value is not None and not key.endswith('_note'):
+      label = labels.get(key, tables.sentence_start(key.replace('_', ' ')))
+      facts.append((label, text(value)))
+  return facts
+
+
+def text(value: Any) -> str:
+  """A value of the report in words: thousands marked, lists with commas."""
+  if value is None:
+    return tables.DASH
+  if isinstance(value, bool):
+    return 'yes' if value else 'no'
+  if isinstance(value, int):
+    return f'{value:,}'
+  if isinstance(value, float):
+    return f'{value:g}'
+  if isinstance(value, Mapping):
+    return ', '.join(f'{k}: {text(v)}' for k, v in value.items())
+  if isinstance(value, Sequence) and not isinstance(value, str):
+    return ', '.join(text(x) for x in value)
+  return str(value)
+
+
+def _levels(variants: Sequence[Version]) -> dict[tuple, list[Version]]:
+  """Versions by (weight bits, activation bits), the widest first."""
+  levels = {}
+  for v in variants:
+    key = (v.first.get('weight_bits'), v.first.get('activation_bits'))
+    levels.setdefault(key, []).append(v)
+  order = sorted(levels, key=lambda k: [-(tables.number(x) or 0) for x in k])
+  return {key: levels[key] for key in order}
+
+
+def _spread(levels: Mapping[tuple, Any]) -> list[tuple]:
+  """At most four of the bit widths, evenly spread, both ends kept."""
+  keys = list(levels)
+  if len(keys) <= _MOST_LEVELS:
+    return keys
+  last = _MOST_LEVELS - 1
+  return [keys[i * (len(keys) - 1) // last] for i in range(_MOST_LEVELS)]
+
+
+def _eer(version: Version) -> float | None:
+  return tables.mean(version, 'verification', 'eer')
+
+
+def _cost(
+  level: tuple, variants: Sequence[Version], reference: Version
+) -> str | None:
+  measured = [v for v in variants if _eer(v) is not None]
+  if not measured:
+    return None
+  best = min(measured, key=_eer)
+  parts = []
+  smaller = tables.ratio(best, reference)
+  if smaller:
+    parts.append(f'is {smaller:.1f} times smaller on disk')
+  parts.append(f'has an equal error rate of {tables.fixed(_eer(best))} %')
+  change = tables.mean(best, 'difference', 'eer')
+  if change is not None:
+    parts[-1] += (
+      f', {tables.fixed(change, sign=True)} points from the reference'
+    )
+    parts[-1] += _certainty(best)
+  among = f', the best of {len(measured)}' if len(measured) > 1 else ''
+  return (
+    f'The {_width(level)} network ({best.name}{among}) {" and ".join(parts)}.'
+  )
+
+
+def _certainty(version: Version) -> str:
+  sides = [tables.resolved(run, 'eer') for run in version.runs]
+  known = [side for side in sides if side is not None]
+  if not known:
+    return ''
+  if len(version.runs) > 1:
+    return f' (resolved in {sum(known)} of {len(known)} runs)'
+  ends = tables.interval(version.first['difference'], 'eer')
+  shown = tables.bracket(ends, sign=True)
+  verdict = 'resolved' if known[0] else 'not resolved'
+  return f' (95 % interval {shown}: {verdict})'
+
+
+def _won_back(variants: Sequence[Version], reference: Version) -> str | None:
+  """How much of the baseline's loss in TAR@1e-2 the best version recovers."""
+  path = ('verification', 'tar_at_far', '1e-2')
+  before = tables.mean(reference, *path)
+  known = [v for v in variants if tables.mean(v, *path) is not None]
+  plain = [v for v in known if is_baseline(v)]
+  tuned = [v for v in known if not is_baseline(v)]
+  if before is None or not plain or not tuned:
+    return None
+  base = max(tables.mean(v, *path) for v in plain)
+  best = max(tuned, key=lambda v: tables.mean(v, *path))
+  lost = before - base
+  if lost < 0.005:
+    return None
+  share = 100 * (tables.mean(best, *path) - base) / lost
+  numbers = (
+    f'TAR at FAR 1e-2: {tables.fixed(before)} % reference, '
+    f'{tables.fixed(base)} % post-training, '
+    f'{tables.fixed(tables.mean(best, *path))} % after'
+  )
+  if share < 0:
+    return (
+      f'Fine-tuning did not help there: {best.name}, the best of it, stays '
+      f'below plain post-training quantization ({numbers}).'
+    )
+  return (
+    f'There, fine-tuning with {best.name} wins back {share:.0f} % of what '
+    f'plain post-training quantization lost ({numbers}).'
+  )
+
+
+def is_baseline(version: Version) -> bool:
+  """Whether a version is the plain baseline: `baseline`, or its method's name.
+
+  A run says so with `baseline: true`; without that field a method that calls
+  itself post-training is taken for one.
+  """
+  stated = version.first.get('baseline')
+  if stated is not None:
+    return bool(stated)
+  return 'post-training' in str(version.first.get('method') or '').lower()
+
+
+def _width(level: tuple) -> str:
+  weight, activation = level
+  if weight is None and activation is None:
+    return 'compressed'
+  if weight == activation:
+    return f'{weight}-bit'
+  shown = [tables.DASH if x is None else str(x) for x in level]
+  return f'{shown[0]}-bit weight, {shown[1]}-bit activation'
+
+
+def _spelled(n: int) -> str:
+  words = 'no one two three four five six seven eight nine ten'.split()
+  return words[n] if n < len(words) else str(n)
