@@ -21,3 +21,6 @@ from compress.models.onnx_weights import load_sface as load_sface
 from compress.models.onnx_weights import sface_path as sface_path
 from compress.models.onnx_weights import sface_sha256 as sface_sha256
 from compress.models.sface import SFace as SFace
+from compress.models.tflite_weights import (
+  load_mobilefacenet as load_mobilefacenet,
+)

@@ -2,10 +2,10 @@
 
 The graph is parsed with the `onnx` package and never run. Initializers and what
 is computed from them alone (block-wise dequantization, reshapes) become numpy
-arrays; the rest is walked from the input. A BatchNorm that the exporter folded
-into its convolution comes back as one with mean 0, variance 1 - epsilon, scale 1
-and the convolution's bias: the same function with the running statistics, but
-not with a batch's, since the original scale is lost.
+arrays; the rest is walked from the input. Where the exporter folded a BatchNorm
+into its convolution, one with mean 0, variance 1 - epsilon, scale 1 and the
+convolution's bias takes its place: the same function with running statistics,
+but not with a batch's, since the original scale is lost.
 """
 
 import importlib.util

@@ -33,7 +33,7 @@ _STORAGES = {
   'ByteStorage': np.dtype('<u1'),
   'BoolStorage': np.dtype('?'),
 }
-_RESAVE = 'load it in PyTorch with weights_only=True and torch.save the state dict again'
+_RESAVE = 'load it in PyTorch, and torch.save its state_dict() again'
 
 
 class _Storage(NamedTuple):
