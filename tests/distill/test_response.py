@@ -1,0 +1,139 @@
+"""Hinton's loss against hand-computed values and its identities."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from compress import distill
+from compress.errors import InputError
+
+ROWS, CLASSES = np.arange(4)[:, None], np.arange(5)[None, :]
+STUDENT = jnp.array(np.sin(1 + 3 * ROWS + CLASSES), jnp.float32)
+TEACHER = jnp.array(2 * np.cos(0.5 + ROWS * CLASSES), jnp.float32)
+LABELS = jnp.array([0, 2, 4, 1])
+
+
+def soft(student=STUDENT, teacher=TEACHER, temperature=4.0):
+  return distill.soft_target_loss(student, teacher, temperature=temperature)
+
+
+def test_cross_entropy_golden():
+  loss = distill.cross_entropy(STUDENT, LABELS)
+  np.testing.assert_allclose(loss, 2.222600637200089, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'temperature, expected',
+  [
+    (1, 0.8355250814040285),
+    (4, 1.2596685694605152),
+    (20, 1.3186057930653843),
+    (1000, 1.322058674610977),
+  ],
+)
+def test_soft_target_golden(temperature, expected):
+  np.testing.assert_allclose(soft(temperature=temperature), expected, rtol=1e-6)
+  jitted = jax.jit(lambda s, t: soft(s, t, temperature))(STUDENT, TEACHER)
+  np.testing.assert_allclose(jitted, expected, rtol=1e-6)
+
+
+def test_high_temperature_limit_is_logit_matching():
+  gap = STUDENT - TEACHER
+  gap = gap - jnp.mean(gap, axis=1, keepdims=True)
+  limit = jnp.mean(jnp.sum(gap**2, axis=1)) / (2 * 5)
+  np.testing.assert_allclose(limit, 1.322076695348409, rtol=1e-6)
+  np.testing.assert_allclose(soft(temperature=1e3), limit, rtol=1e-4)
+  np.testing.assert_allclose(soft(temperature=1e5), limit, rtol=1e-4)
+
+
+def test_hinton_golden():
+  loss = distill.hinton_loss(STUDENT, TEACHER, LABELS)
+  np.testing.assert_allclose(loss, 1.3559617762344727, rtol=1e-6)
+
+
+def test_gradient_golden_and_identity():
+  gradient = jax.grad(soft)(STUDENT)
+  np.testing.assert_allclose(
+    gradient[0],
+    [0.04011569, 0.04422195, 0.00154912, -0.03897615, -0.04691061],
+    atol=1e-7,
+  )
+  for temperature in (1.0, 4.0, 20.0):
+    gradient = jax.grad(soft)(STUDENT, TEACHER, temperature)
+    q_s = jax.nn.softmax(STUDENT / temperature)
+    q_t = jax.nn.softmax(TEACHER / temperature)
+    expected = temperature * (q_s - q_t) / 4
+    np.testing.assert_allclose(gradient, expected, atol=1e-6)
+
+
+def test_zero_exactly_when_logits_differ_by_a_constant():
+  assert soft(TEACHER, TEACHER) == 0
+  assert not np.any(jax.grad(soft)(TEACHER, TEACHER))
+  shift = jnp.array([[0.5], [-8.0], [3.0], [0.0]])
+  np.testing.assert_allclose(soft(TEACHER + shift, TEACHER), 0, atol=1e-10)
+  np.testing.assert_allclose(soft(STUDENT + shift), soft(), rtol=1e-5)
+
+
+def test_scaling_logits_and_temperature_scales_by_the_square():
+  np.testing.assert_allclose(
+    soft(3 * STUDENT, 3 * TEACHER, 12.0), 9 * soft(), rtol=1e-6
+  )
+
+
+def test_far_apart_logits_agree_with_float64():
+  rng = np.random.default_rng(0)
+  student, teacher = 40 * rng.standard_normal((2, 16, 7))
+
+  def log_softmax(z):
+    z = z - z.max(1, keepdims=True)
+    return z - np.log(np.exp(z).sum(1, keepdims=True))
+
+  log_s, log_t = log_softmax(student), log_softmax(teacher)
+  expected = (np.exp(log_t) * (log_t - log_s)).sum(1).mean()
+  actual = soft(
+    jnp.array(student, jnp.float32), jnp.array(teacher, jnp.float32), 1.0
+  )
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('low', [-jnp.inf, -1e4])
+def test_one_hot_teacher_gives_the_hard_label_loss(low):
+  teacher = jnp.where(jax.nn.one_hot(LABELS, 5) > 0, 0.0, low)
+  np.testing.assert_allclose(
+    soft(STUDENT, teacher, 1.0),
+    distill.cross_entropy(STUDENT, LABELS),
+    rtol=1e-6,
+  )
+  gradient = jax.grad(soft)(STUDENT, teacher, 1.0)
+  expected = jax.grad(distill.cross_entropy)(STUDENT, LABELS)
+  np.testing.assert_allclose(gradient, expected, atol=1e-7)
+
+
+def test_teacher_gets_no_gradient():
+  assert not np.any(jax.grad(soft, argnums=1)(STUDENT, TEACHER))
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_half_precision_inputs_give_float32(dtype):
+  student, teacher = STUDENT.astype(dtype), TEACHER.astype(dtype)
+  loss, gradient = jax.value_and_grad(distill.hinton_loss)(
+    student, teacher, LABELS
+  )
+  assert loss.dtype == jnp.float32 and gradient.dtype == dtype
+  np.testing.assert_allclose(loss, 1.35596, rtol=2e-2)
+  assert np.all(np.isfinite(gradient.astype(jnp.float32)))
+
+
+def test_vmap_over_seeds():
+  students = jax.random.normal(jax.random.key(0), (3, 4, 5))
+  batched = jax.vmap(soft, in_axes=(0, None))(students, TEACHER)
+  single = [soft(student) for student in students]
+  np.testing.assert_allclose(batched, jnp.stack(single), rtol=1e-6)
+
+
+def test_bad_options():
+  with pytest.raises(InputError, match='temperature is 0'):
+    soft(temperature=0)
+  with pytest.raises(InputError, match='hard_weight is 2'):
+    distill.hinton_loss(STUDENT, TEACHER, LABELS, hard_weight=2)
