@@ -1,7 +1,7 @@
 """Data sets of faces: aligned photographs, identities, pairs to verify."""
 
 from compress.data.align import TEMPLATE as TEMPLATE
-from compress.data.align import align as align
+from compress.data.align import align_face as align_face
 from compress.data.align import read_landmarks as read_landmarks
 from compress.data.align import similarity_transform as similarity_transform
 from compress.data.faces import FaceDataset as FaceDataset

@@ -109,7 +109,7 @@ def warp(
   return warped.astype(np.uint8).reshape(side, side, *image.shape[2:])
 
 
-def align(
+def align_face(
   image: np.ndarray, landmarks: np.ndarray, *, name: str = 'photograph'
 ) -> np.ndarray:
   """Brings a face to the template.

@@ -186,7 +186,7 @@ def all_pairs(
 
 
 def contiguous_folds(count: int, *, folds: int = 10) -> np.ndarray:
-  """Blocks of a list kept in its order; the first ones longer by one if need be.
+  """Contiguous blocks of a list; the first ones one longer where needed.
 
   This is how lists of face pairs are meant to be cut (ten blocks, unshuffled).
 

