@@ -1,4 +1,4 @@
-"""What a model weighs and computes: bytes and bit-operations, from plain counts.
+"""What a model weighs and computes, in bytes and bit-operations, from counts.
 
 MB is 1e6 bytes, MiB is 2^20; they are never mixed. A *bit table* is any pytree
 whose leaves are `(numel, bits)`, one per stored tensor: weights at their bits,
@@ -25,8 +25,8 @@ import jax
 from compress.errors import InputError
 
 CONVENTION = (
-  'nominal = elements x bits / 8 with everything kept in float32 counted at 32 '
-  'bits; packed = bit-packed tensors in whole bytes; on disk = the file itself; '
+  'nominal = elements x bits / 8 with what stays float32 counted at 32 '
+  'bits; packed = bit-packed, in whole bytes; on disk = the file itself; '
   'MB = 1e6 bytes'
 )
 CHECKPOINT_BYTES_PER_TENSOR = 340
