@@ -1,0 +1,250 @@
+"""Quantized activations: a rule for `compress.graph.rewrite`.
+
+Where activations are quantized is a *placement*; with which spec, a plan over
+the names that it gives. Ranges are passed in and returned: one observer state,
+or one `QParams`, a name.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from compress import graph as graph_lib
+from compress.compressor import Plan, Rules, resolve_names
+from compress.graph import Emit, Graph, Site
+from compress.quantize import affine
+from compress.quantize.spec import AffineSpec, QParams
+
+
+class Placement(NamedTuple):
+  """Where activations are quantized.
+
+  Attributes:
+    name: what reports call it.
+    operands: site -> `((name, operand index), ...)`, the operands of a
+      convolution or matrix product that are quantized before it.
+    outputs: site -> whether a named value is quantized.
+  """
+
+  name: str
+  operands: Callable[[Site], tuple[tuple[str, int], ...]]
+  outputs: Callable[[Site], bool]
+
+
+def _activation_operands(site: Site) -> tuple[tuple[str, int], ...]:
+  if site.weight_operand is not None:
+    return ((site.name, 1 - site.weight_operand),)
+  return ((f'{site.name}:lhs', 0), (f'{site.name}:rhs', 1))
+
+
+INPUTS = Placement('inputs', _activation_operands, lambda site: False)
+"""The inputs of every convolution and matrix product: integer-executable.
+
+A product of two activations (attention) has both operands quantized, under
+the names `<site>:lhs` and `<site>:rhs`.
+"""
+
+_QUANTFACE = re.compile(r'(.*/)?(prelu[^/]*|add)(#\d+)?')
+
+QUANTFACE = Placement(
+  'quantface',
+  lambda site: (),
+  lambda site: _QUANTFACE.fullmatch(site.name) is not None,
+)
+"""After every PReLU and every residual sum, as QuantFace places them.
+
+Boutros et al. 2022, arXiv:2206.10526, by its released code. The network's
+input, BatchNorm outputs and the embedding stay float, so no integer engine
+could run the network as it is simulated.
+"""
+
+
+def placed_names(graph: Graph, placement: Placement) -> tuple[str, ...]:
+  """Names of the activations that a placement quantizes, in order."""
+  names = [n for site in graph.sites for n, _ in placement.operands(site)]
+  names += [site.name for site in graph.names if placement.outputs(site)]
+  return tuple(names)
+
+
+def activation_plan(graph: Graph, placement: Placement, rules: Rules) -> Plan:
+  """Which activation gets which `AffineSpec`; see `compressor.resolve`."""
+  return resolve_names(rules, placed_names(graph, placement))
+
+
+def activation_rule(
+  transform: Callable[[str, jax.Array], jax.Array | Emit],
+  placement: Placement,
+) -> graph_lib.Rule:
+  """A rule that passes every placed activation through a function.
+
+  Args:
+    transform: `(name, activation) -> activation`, or an `Emit` of it and of
+      something to hand out under the name.
+    placement: where.
+
+  Returns:
+    A rule for `rewrite`.
+  """
+
+  def rule(site, op, *operands):
+    emitted = {}
+
+    def through(name, value):
+      out = transform(name, value)
+      if isinstance(out, Emit):
+        emitted[name] = out.aux
+        return out.value
+      return out
+
+    if site.kind == 'name':
+      out = op(*operands)
+      if placement.outputs(site):
+        out = through(site.name, out)
+    else:
+      operands = list(operands)
+      for name, i in placement.operands(site):
+        operands[i] = through(name, operands[i])
+      out = op(*operands)
+    return Emit(out, emitted) if emitted else out
+
+  return rule
+
+
+def observe(
+  apply: Callable[..., Any],
+  placement: Placement,
+  specs: Mapping[str, AffineSpec],
+  observer,
+) -> Callable[..., Any]:
+  """The same function, which also updates the ranges of its activations.
+
+  Args:
+    apply: pure function `apply(variables, *inputs)`.
+    placement: where activations are quantized.
+    specs: name to spec; other names are not observed.
+    observer: one of `compress.quantize.observers`.
+
+  Returns:
+    `(variables, states, *inputs) -> (out, states)`; `states` maps name to
+    observer state, and `observer_states` makes the first ones.
+
+  Raises:
+    NotImplementedError: when traced, naming the activation, if one with a
+      static spec lies inside `scan`.
+  """
+
+  def observed(variables, states, *inputs):
+    def transform(name, x):
+      if name not in specs:
+        return x
+      seen = jax.lax.stop_gradient(x)
+      return Emit(x, observer.update(states[name], seen))
+
+    out, updated = _run(apply, transform, placement, variables, *inputs)
+    for name, state in updated.items():
+      _check_not_stacked(name, state, states[name])
+    return out, {**states, **updated}
+
+  return observed
+
+
+def quantize_activations(
+  apply: Callable[..., Any],
+  placement: Placement,
+  specs: Mapping[str, AffineSpec],
+  *,
+  quantizer: Callable[..., jax.Array] | None = None,
+) -> Callable[..., Any]:
+  """The same function with its activations fake-quantized.
+
+  Args:
+    apply: pure function `apply(variables, *inputs)`.
+    placement: where activations are quantized.
+    specs: name to spec; other names stay float. Dynamic specs need no
+      parameters.
+    quantizer: `(x, parameters, spec) -> x_hat`; `affine.fake_quantize` by
+      default, `lsq.lsq` to learn the scales.
+
+  Returns:
+    `(variables, parameters, *inputs) -> out`; `parameters` maps name to
+    `QParams` (or whatever `quantizer` takes).
+  """
+  quantizer = quantizer or affine.fake_quantize
+
+  def quantized(variables, parameters, *inputs):
+    def transform(name, x):
+      if name not in specs:
+        return x
+      spec = specs[name]
+      given = None if spec.dynamic else parameters[name]
+      return quantizer(x, given, spec)
+
+    return _run(apply, transform, placement, variables, *inputs)[0]
+
+  return quantized
+
+
+def _check_not_stacked(name, new, old):
+  shapes = [[x.shape for x in jax.tree.leaves(tree)] for tree in (new, old)]
+  if shapes[0] != shapes[1]:
+    raise NotImplementedError(
+      f'activation {name!r} lies inside `scan`, where one range would have to '
+      'serve all iterations; give it a dynamic spec'
+    )
+
+
+def _run(apply, transform, placement, variables, *inputs):
+  rule = activation_rule(transform, placement)
+  rewritten = graph_lib.rewrite(apply, rule, has_aux=True)
+  out, aux = rewritten(variables, *inputs)
+  return out, {name: v for site in aux.values() for name, v in site.items()}
+
+
+def observer_states(
+  specs: Mapping[str, AffineSpec], observer
+) -> dict[str, Any]:
+  """First observer states, one a name."""
+  return {name: observer.init(()) for name in specs}
+
+
+def calibrate(
+  apply: Callable[..., Any],
+  variables,
+  batches,
+  *,
+  placement: Placement,
+  specs: Mapping[str, AffineSpec],
+  observer,
+) -> dict[str, QParams]:
+  """Static activation parameters from example inputs.
+
+  Args:
+    apply: pure function `apply(variables, inputs)`.
+    variables: its variables; calibrate on the quantized weights where they
+      will be quantized.
+    batches: iterable of inputs, all of one shape if one compilation is wanted.
+    placement: where activations are quantized.
+    specs: name to spec.
+    observer: how a range comes from what was seen.
+
+  Returns:
+    Name to `QParams`.
+  """
+  step = jax.jit(observe(apply, placement, specs, observer))
+  states = observer_states(specs, observer)
+  for batch in batches:
+    _, states = step(variables, states, batch)
+  return finalize(states, specs, observer)
+
+
+def finalize(
+  states: Mapping[str, Any], specs: Mapping[str, AffineSpec], observer
+) -> dict[str, QParams]:
+  """Parameters from observer states."""
+  return {
+    name: affine.qparams_from_range(*observer.range(states[name], spec), spec)
+    for name, spec in specs.items()
+    if not spec.dynamic
+  }
