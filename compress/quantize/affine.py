@@ -304,7 +304,13 @@ def _project_jvp(static, primals, tangents):
   # One part in 256 of a step more than rounding covers, because the quotient at
   # the very end of a range is itself rounded.
   inside = jnp.abs(ratio - jnp.clip(ratio, low, high)) <= _SLACK
-  return out, jnp.where(inside, dx, jnp.zeros_like(dx))
+  return out, _keep_where(inside, dx)
+
+
+# Rematerialized, or the zeros would be kept for the backward pass as well.
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def _keep_where(mask, x):
+  return jnp.where(mask, x, jnp.zeros_like(x))
 
 
 def _offset_code(rounding, x, scale, low, high, noise):
