@@ -8,8 +8,8 @@ are missing is left out.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from compress.audit import tables
-from compress.audit.tables import Version
+from compress.audit import entries, numerals
+from compress.audit.entries import Version
 
 _MOST_LEVELS = 4
 
@@ -18,32 +18,31 @@ def summary(found: Sequence[Version]) -> list[str]:
   """What compression cost: one sentence per bit width, and what was won back.
 
   Args:
-    found: `compress.audit.tables.versions(report)`.
+    found: `compress.audit.entries.versions(report)`.
 
   Returns:
-    Plain-text sentences, the widest bits first, at most four widths; the best
-    version of a width is the one with the lowest mean EER.
+    One plain-text paragraph per bit width, the widest first, at most four;
+    the best version of a width is the one with the lowest mean EER.
   """
   reference, variants = found[0], found[1:]
   lines = []
   levels = _levels(variants)
   for level in _spread(levels):
-    line = _cost(level, levels[level], reference)
-    if line:
-      lines.append(line)
-    line = _won_back(levels[level], reference)
-    if line:
-      lines.append(line)
-  return lines
+    parts = (
+      _cost(level, levels[level], reference),
+      _won_back(levels[level], reference),
+    )
+    lines.append(' '.join(part for part in parts if part))
+  return [_unbroken(line) for line in lines if line]
 
 
 def what_was_done(report: Mapping[str, Any]) -> list[str]:
   """The networks and the question put to them, in one or two sentences."""
-  found = tables.versions(report)
+  found = entries.versions(report)
   reference, variants = found[0], found[1:]
   noun = 'version' if len(variants) == 1 else 'versions'
-  size = tables.mean(reference, 'bytes', 'on_disk')
-  disk = f' ({tables.megabytes(size)} MB on disk)' if size else ''
+  size = entries.mean(reference, 'bytes', 'on_disk')
+  disk = f' ({numerals.megabytes(size)} MB on disk)' if size else ''
   lines = [
     f'The trained network {reference.name}{disk} was compressed, and '
     f'{_spelled(len(variants))} compressed {noun} of it '
@@ -77,7 +76,7 @@ def data(dataset: Mapping[str, Any]) -> list[tuple[str, str]]:
     if key == 'split' and isinstance(value, Mapping):
       facts += [(f'Split: {k}', text(v)) for k, v in value.items()]
     elif value is not None and not key.endswith('_note'):
-      label = labels.get(key, tables.sentence_start(key.replace('_', ' ')))
+      label = labels.get(key, numerals.sentence_start(key.replace('_', ' ')))
       facts.append((label, text(value)))
   return facts
 
@@ -85,7 +84,7 @@ def data(dataset: Mapping[str, Any]) -> list[tuple[str, str]]:
 def text(value: Any) -> str:
   """A value of the report in words: thousands marked, lists with commas."""
   if value is None:
-    return tables.DASH
+    return numerals.DASH
   if isinstance(value, bool):
     return 'yes' if value else 'no'
   if isinstance(value, int):
@@ -105,7 +104,7 @@ def _levels(variants: Sequence[Version]) -> dict[tuple, list[Version]]:
   for v in variants:
     key = (v.first.get('weight_bits'), v.first.get('activation_bits'))
     levels.setdefault(key, []).append(v)
-  order = sorted(levels, key=lambda k: [-(tables.number(x) or 0) for x in k])
+  order = sorted(levels, key=lambda k: [-(entries.number(x) or 0) for x in k])
   return {key: levels[key] for key in order}
 
 
@@ -119,7 +118,7 @@ def _spread(levels: Mapping[tuple, Any]) -> list[tuple]:
 
 
 def _eer(version: Version) -> float | None:
-  return tables.mean(version, 'verification', 'eer')
+  return entries.mean(version, 'verification', 'eer')
 
 
 def _cost(
@@ -130,14 +129,14 @@ def _cost(
     return None
   best = min(measured, key=_eer)
   parts = []
-  smaller = tables.ratio(best, reference)
+  smaller = entries.ratio(best, reference)
   if smaller:
     parts.append(f'is {smaller:.1f} times smaller on disk')
-  parts.append(f'has an equal error rate of {tables.fixed(_eer(best))} %')
-  change = tables.mean(best, 'difference', 'eer')
+  parts.append(f'has an equal error rate of {numerals.fixed(_eer(best))} %')
+  change = entries.mean(best, 'difference', 'eer')
   if change is not None:
     parts[-1] += (
-      f', {tables.fixed(change, sign=True)} points from the reference'
+      f', {numerals.fixed(change, sign=True)} points from the reference'
     )
     parts[-1] += _certainty(best)
   among = f', the best of {len(measured)}' if len(measured) > 1 else ''
@@ -147,14 +146,14 @@ def _cost(
 
 
 def _certainty(version: Version) -> str:
-  sides = [tables.resolved(run, 'eer') for run in version.runs]
+  sides = [entries.resolved(run, 'eer') for run in version.runs]
   known = [side for side in sides if side is not None]
   if not known:
     return ''
   if len(version.runs) > 1:
     return f' (resolved in {sum(known)} of {len(known)} runs)'
-  ends = tables.interval(version.first['difference'], 'eer')
-  shown = tables.bracket(ends, sign=True)
+  ends = entries.interval(version.first['difference'], 'eer')
+  shown = numerals.bracket(ends, sign=True)
   verdict = 'resolved' if known[0] else 'not resolved'
   return f' (95 % interval {shown}: {verdict})'
 
@@ -162,30 +161,30 @@ def _certainty(version: Version) -> str:
 def _won_back(variants: Sequence[Version], reference: Version) -> str | None:
   """How much of the baseline's loss in TAR@1e-2 the best version recovers."""
   path = ('verification', 'tar_at_far', '1e-2')
-  before = tables.mean(reference, *path)
-  known = [v for v in variants if tables.mean(v, *path) is not None]
+  before = entries.mean(reference, *path)
+  known = [v for v in variants if entries.mean(v, *path) is not None]
   plain = [v for v in known if is_baseline(v)]
   tuned = [v for v in known if not is_baseline(v)]
   if before is None or not plain or not tuned:
     return None
-  base = max(tables.mean(v, *path) for v in plain)
-  best = max(tuned, key=lambda v: tables.mean(v, *path))
+  base = max(entries.mean(v, *path) for v in plain)
+  best = max(tuned, key=lambda v: entries.mean(v, *path))
   lost = before - base
   if lost < 0.005:
     return None
-  share = 100 * (tables.mean(best, *path) - base) / lost
+  share = 100 * (entries.mean(best, *path) - base) / lost
   numbers = (
-    f'TAR at FAR 1e-2: {tables.fixed(before)} % reference, '
-    f'{tables.fixed(base)} % post-training, '
-    f'{tables.fixed(tables.mean(best, *path))} % after'
+    f'TAR at FAR 1e-2: {numerals.fixed(before)} % reference, '
+    f'{numerals.fixed(base)} % post-training, '
+    f'{numerals.fixed(entries.mean(best, *path))} % after'
   )
   if share < 0:
     return (
-      f'Fine-tuning did not help there: {best.name}, the best of it, stays '
+      f'Fine-tuning did not help: {best.name}, the best of it, stays '
       f'below plain post-training quantization ({numbers}).'
     )
   return (
-    f'There, fine-tuning with {best.name} wins back {share:.0f} % of what '
+    f'Fine-tuning ({best.name}) wins back {share:.0f} % of what '
     f'plain post-training quantization lost ({numbers}).'
   )
 
@@ -208,8 +207,13 @@ def _width(level: tuple) -> str:
     return 'compressed'
   if weight == activation:
     return f'{weight}-bit'
-  shown = [tables.DASH if x is None else str(x) for x in level]
+  shown = [numerals.DASH if x is None else str(x) for x in level]
   return f'{shown[0]}-bit weight, {shown[1]}-bit activation'
+
+
+def _unbroken(line: str) -> str:
+  """A no-break space between a number and its per cent sign."""
+  return line.replace(' %', '\N{NO-BREAK SPACE}%')
 
 
 def _spelled(n: int) -> str:

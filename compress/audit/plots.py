@@ -6,68 +6,22 @@ returns None. Text and lines carry CSS variables with fallback colours
 window, while the file alone still shows as drawn. Figures are matplotlib
 `Figure` objects: no pyplot, no global state; the same input gives the same
 bytes.
-
-Colours are those of Okabe and Ito, 'Color Universal Design' (2008), which
-readers with any common form of colour blindness tell apart; a line style or
-marker shape repeats what the colour says.
 """
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from scipy.special import ndtri
 
-from compress.audit import tables
+from compress.audit import entries, numerals, plot_style
 
-MOST_SERIES = 8
-_INK, _GRID, _MUTED = '#1b1f23', '#d9dde1', '#9aa0a6'
-_SERIES = (
-  '#0072b2',
-  '#d55e00',
-  '#009e73',
-  '#cc79a7',
-  '#e69f00',
-  '#56b4e9',
-  '#8c6bb1',
-  '#7a6a53',
-)
-_DASHES = ('-', (0, (5, 1.6)), (0, (1.2, 1.4)), (0, (5, 1.4, 1.2, 1.4)))
-_MARKERS = 'oDs^vPX<'
-_SALT = 'compress.audit'
-_STYLE = {
-  'font.family': ['DejaVu Sans'],
-  'font.size': 8.5,
-  'axes.edgecolor': _INK,
-  'axes.labelcolor': _INK,
-  'axes.linewidth': 0.7,
-  'axes.spines.top': False,
-  'axes.spines.right': False,
-  'axes.grid': True,
-  'axes.axisbelow': True,
-  'axes.unicode_minus': True,
-  'grid.color': _GRID,
-  'grid.linewidth': 0.6,
-  'legend.frameon': False,
-  'legend.fontsize': 8,
-  'legend.labelcolor': _INK,
-  'lines.linewidth': 1.5,
-  'svg.fonttype': 'path',
-  'svg.hashsalt': _SALT,
-  'text.color': _INK,
-  'xtick.color': _INK,
-  'ytick.color': _INK,
-  'xtick.labelsize': 8,
-  'ytick.labelsize': 8,
-  'path.simplify': True,
-}
+_NAME = 34
+_TOP_RATE = 0.6
+_MOST_POINTS = 400
 
 
 class Plot(NamedTuple):
@@ -80,7 +34,7 @@ class Plot(NamedTuple):
 
 
 def error_tradeoff(
-  curves: Mapping[str, Any], names: Sequence[str]
+  curves: Mapping[str, Any], found: Sequence[entries.Version]
 ) -> Plot | None:
   """FNMR against FMR on normal-deviate axes (a DET curve).
 
@@ -89,72 +43,61 @@ def error_tradeoff(
   assessment of detection task performance', Eurospeech 1997).
 
   Args:
-    curves: name -> {'fmr': [T], 'fnmr': [T]}, rates in 0..1, one point per
-      threshold, in any order.
-    names: which curves, the reference first; the first eight after it are
-      coloured and named, the rest are thin and grey.
+    curves: version name -> {'fmr': [T], 'fnmr': [T]}, rates in 0..1, one
+      point per threshold, in any order.
+    found: the report's versions, the reference first.
 
   Returns:
     The figure, or None without a curve that has two finite points.
   """
-  drawn = {}
-  for name in names:
-    points = _curve(curves.get(name))
-    if points is not None:
-      drawn[name] = points
+  drawn = {v.name: _curve(curves.get(v.name)) for v in found}
+  drawn = {name: points for name, points in drawn.items() if points is not None}
   if not drawn:
     return None
-  low = [
-    _floor([points[:, axis] for points in drawn.values()]) for axis in (0, 1)
-  ]
-  with matplotlib.rc_context(_STYLE):
-    figure, axes = _figure(5.4, 4.4)
-    for axis in (axes.xaxis, axes.yaxis):
-      axis.set_minor_locator(NullLocator())
-    high = [
-      min(
-        0.6,
-        max(0.4, max(points[:, axis].max() for points in [*drawn.values()])),
-      )
-      for axis in (0, 1)
-    ]
-    start = max(low)
-    edge = ndtri([start, min(high)])
-    axes.plot(edge, edge, color=_MUTED, linewidth=0.8, zorder=1)
+  styles = plot_style.series(found)
+  low = [_floor([p[:, axis] for p in drawn.values()]) for axis in (0, 1)]
+  with matplotlib.rc_context(plot_style.RC):
+    figure, axes = plot_style.canvas(5.4, 4.6)
+    ends = ndtri([max(low), _TOP_RATE])
+    axes.plot(ends, ends, color=plot_style.MUTED, linewidth=0.8, zorder=1)
     axes.annotate(
       'equal error',
-      (ndtri(min(high)), ndtri(min(high))),
-      xytext=(-4, -2),
+      (ends[1], ends[1]),
+      xytext=(-16, -4),
       textcoords='offset points',
       ha='right',
       va='top',
-      color=_MUTED,
+      color=plot_style.MUTED,
       fontsize=7.5,
     )
-    for i, (name, points) in reversed(list(enumerate(drawn.items()))):
+    for name, points in drawn.items():
       x, y = (ndtri(np.clip(points[:, k], low[k], 0.999)) for k in (0, 1))
+      named = styles[name].colour is not None
       axes.plot(
         x,
         y,
         drawstyle='steps-post',
-        label=tables.shorten(name, 34) if i <= MOST_SERIES else None,
-        **_line(i),
+        label=numerals.shorten(name, _NAME) if named else None,
+        **styles[name].line,
       )
-    _deviate_axis(axes.xaxis, low[0], high[0])
-    _deviate_axis(axes.yaxis, low[1], high[1])
-    axes.set_xlim(ndtri(low[0]), ndtri(high[0]))
-    axes.set_ylim(ndtri(low[1]) - 0.03, ndtri(high[1]))
+    for axis, start in zip((axes.xaxis, axes.yaxis), low, strict=True):
+      _deviate_axis(axis, start, _TOP_RATE)
+    axes.set_xlim(ndtri(low[0]), ndtri(_TOP_RATE))
+    axes.set_ylim(ndtri(low[1]) - 0.03, ndtri(_TOP_RATE))
     axes.set_xlabel('False matches: strangers accepted (FMR, %)')
     axes.set_ylabel('False non-matches: same person refused (FNMR, %)')
-    _legend(figure, axes, reverse=True)
-    svg = _svg(figure, 'tradeoff')
-  rest = len(drawn) - 1 - MOST_SERIES
+    plot_style.legend(figure, axes)
+    svg = plot_style.to_svg(figure, prefix='tradeoff')
+  grey = sum(styles[name].colour is None for name in drawn)
   caption = (
     'Error trade-off: every point is one threshold. Lower and further left is '
     'better. Rates of zero are drawn on the edge.'
   )
-  if rest > 0:
-    caption += f' {rest} further networks are drawn in grey.'
+  if grey:
+    caption += (
+      f' The {plot_style.MOST_COLOURS} networks of lowest EER are named, '
+      f'{grey} others are grey.'
+    )
   return Plot(
     'error-tradeoff',
     svg,
@@ -164,7 +107,7 @@ def error_tradeoff(
   )
 
 
-def error_against_size(found: Sequence[tables.Version]) -> Plot | None:
+def error_against_size(found: Sequence[entries.Version]) -> Plot | None:
   """Equal error rate against bytes on disk, with intervals.
 
   Args:
@@ -176,60 +119,55 @@ def error_against_size(found: Sequence[tables.Version]) -> Plot | None:
   """
   points = []
   for v in found:
-    size = tables.mean(v, 'bytes', 'on_disk')
-    eer = tables.mean(v, 'verification', 'eer')
+    size = entries.mean(v, 'bytes', 'on_disk')
+    eer = entries.mean(v, 'verification', 'eer')
     if size and size > 0 and eer is not None:
       points.append((v, size / 1e6, eer, _error(v, 'verification', 'eer')))
   if not points:
     return None
-  methods = list(
-    dict.fromkeys(_method(v) for v, *_ in points if not v.is_reference)
-  )
-  with matplotlib.rc_context(_STYLE):
-    figure, axes = _figure(5.4, 4.4)
-    sizes = np.array([x for _, x, *_ in points])
+  methods = plot_style.methods(found)
+  sizes = np.array([size for _, size, *_ in points])
+  shown = _dodge(sizes)
+  several = any(len(v.runs) > 1 for v, *_ in points)
+  with matplotlib.rc_context(plot_style.RC):
+    figure, axes = plot_style.canvas(5.4, 4.6)
     axes.set_xscale('log')
-    shown = _dodge(sizes)
-    for i, method in reversed(list(enumerate(methods))):
-      chosen = [
-        (shown[k], y, e)
-        for k, (v, _, y, e) in enumerate(points)
-        if not v.is_reference and _method(v) == method
-      ]
-      chosen.sort(key=lambda c: c[0])
-      style = _marker(i + 1)
+    labelled = set()
+    for x, (v, _, eer, error) in zip(shown, points, strict=True):
+      index, name = 0, f'{numerals.shorten(v.name, 22)} (reference)'
+      if not v.is_reference:
+        name = plot_style.method(v)
+        index = methods.index(name) + 1
+        name = numerals.shorten(name, _NAME)
+      else:
+        axes.axhline(eer, color=plot_style.MUTED, linewidth=0.8, zorder=1)
+      first = index not in labelled and index <= plot_style.MOST_COLOURS
+      labelled.add(index)
       axes.errorbar(
-        [c[0] for c in chosen],
-        [c[1] for c in chosen],
-        yerr=np.array([c[2] for c in chosen]).T,
-        label=tables.shorten(method, 34) if i < MOST_SERIES else None,
-        zorder=4 if i < MOST_SERIES else 2,
-        **style,
+        [x],
+        [eer],
+        yerr=np.array([error]).T,
+        label=name if first else None,
+        zorder=2 if index > plot_style.MOST_COLOURS else 4,
+        **plot_style.marker(index),
       )
-    for k, (v, _, y, e) in enumerate(points):
-      if v.is_reference:
-        axes.errorbar(
-          [shown[k]],
-          [y],
-          yerr=np.array([e]).T,
-          label=f'{tables.shorten(v.name, 28)} (reference)',
-          zorder=5,
-          **_marker(0),
-        )
-        axes.axhline(y, color=_MUTED, linewidth=0.8, zorder=1)
-    _plain_log_axis(axes, sizes)
+    limits = (sizes.min() / 1.25, sizes.max() * 1.25)
+    axes.set_xlim(*limits)
+    _plain_log_ticks(axes.xaxis, limits)
     _error_axis(axes, [p[2] for p in points], [p[3] for p in points])
     axes.set_xlabel('File on disk (MB, 1e6 bytes)')
     axes.set_ylabel('Equal error rate (%)')
-    _legend(figure, axes, reverse=True)
-    svg = _svg(figure, 'size')
+    plot_style.legend(figure, axes)
+    svg = plot_style.to_svg(figure, prefix='size')
+  bars = 'standard deviations over runs' if several else '95 % intervals'
   caption = (
-    'Error against bytes: lower and further left is better. Bars are 95 % '
-    'intervals (standard deviation where several runs were made); the grey '
-    'line is the reference. Networks of equal size are set slightly apart.'
+    f'Error against bytes: lower and further left is better. Bars are {bars}; '
+    'the grey line is the reference. Networks of equal size are set slightly '
+    'apart.'
   )
   parts = [
-    f'{v.name} {x:.3g} MB, EER {tables.fixed(y)} %' for v, x, y, _ in points
+    f'{v.name} {size:.3g} MB, EER {numerals.fixed(eer)} %'
+    for v, size, eer, _ in points
   ]
   return Plot(
     'error-against-size',
@@ -241,12 +179,12 @@ def error_against_size(found: Sequence[tables.Version]) -> Plot | None:
 
 
 def group_errors(
-  found: Sequence[tables.Version], *, key: str = 'groups'
+  found: Sequence[entries.Version], *, key: str = 'groups'
 ) -> Plot | None:
   """Error rate (100 - accuracy) per group, as bars with intervals.
 
-  Bars start at zero, so lengths compare; a bar per chosen network: the
-  reference, then at most five variants (first of each bit width first).
+  Bars start at zero, so that lengths compare. Up to four versions are all
+  drawn; of more, the reference and the best of each bit width, at most five.
 
   Args:
     found: the report's versions.
@@ -255,34 +193,35 @@ def group_errors(
   Returns:
     The figure, or None without groups.
   """
-  names = tables.group_names(found, key=key)
+  names = entries.group_names(found, key=key)
   having = [v for v in found if any(r.get(key) for r in v.runs)]
   if not names or not having:
     return None
-  chosen = _few(having, 6)
-  with matplotlib.rc_context(_STYLE):
-    figure, axes = _figure(5.4, 4.0)
-    width = 0.8 / len(chosen)
-    position = np.arange(len(names), dtype=float)
+  chosen = _best_of_each_width(having)
+  styles = plot_style.series(chosen)
+  width = 0.8 / len(chosen)
+  crowded = len(names) > 6
+  with matplotlib.rc_context(plot_style.RC):
+    figure, axes = plot_style.canvas(5.4, 4.0)
     for i, v in enumerate(chosen):
       place, height, error = [], [], []
       for k, name in enumerate(names):
-        accuracy = tables.mean(v, key, name, 'accuracy')
-        if accuracy is None:
-          continue
-        below, above = _error(v, key, name, 'accuracy')
-        place.append(position[k] + (i - (len(chosen) - 1) / 2) * width)
-        height.append(100 - accuracy)
-        error.append((above, below))
+        accuracy = entries.mean(v, key, name, 'accuracy')
+        if accuracy is not None:
+          below, above = _error(v, key, name, 'accuracy')
+          place.append(k + (i - (len(chosen) - 1) / 2) * width)
+          height.append(100 - accuracy)
+          error.append((min(above, 100 - accuracy), below))
       if not place:
         continue
-      index = 0 if v.is_reference else i + (not having[0].is_reference)
+      style = styles[v.name]
       axes.bar(
         place,
         height,
         width * 0.86,
-        color=_MUTED if v.is_reference else _SERIES[(index - 1) % 8],
-        label=tables.shorten(v.name, 34),
+        color=plot_style.MUTED if v.is_reference else style.colour,
+        alpha=style.shade,
+        label=numerals.shorten(v.name, _NAME),
         zorder=2,
       )
       axes.errorbar(
@@ -290,75 +229,81 @@ def group_errors(
         height,
         yerr=np.array(error).T,
         fmt='none',
-        ecolor=_INK,
+        ecolor=plot_style.INK,
         elinewidth=0.9,
         capsize=2,
         capthick=0.9,
         zorder=3,
       )
     axes.set_xticks(
-      position,
-      [tables.shorten(n, 18) for n in names],
-      rotation=30 if len(names) > 6 else 0,
-      ha='right' if len(names) > 6 else 'center',
+      np.arange(len(names), dtype=float),
+      [numerals.shorten(name, 16) for name in names],
+      rotation=35 if crowded else 0,
+      ha='right' if crowded else 'center',
     )
     axes.grid(visible=False, axis='x')
     axes.set_ylim(bottom=0)
     axes.margins(x=0.04)
     axes.set_ylabel('Wrong decisions (100 − accuracy, %)')
-    _legend(figure, axes)
-    svg = _svg(figure, key)
-  mode = 'one threshold for all' if key == 'groups_global' else 'own threshold'
-  caption = (
-    f'Wrong decisions per group ({mode}), with 95 % intervals. '
-    'Bars of equal height mean equal treatment.'
-  )
+    plot_style.legend(figure, axes)
+    svg = plot_style.to_svg(figure, prefix=key)
+  mode = 'a threshold of its own for each group'
+  if key == 'groups_global':
+    mode = 'one threshold for all groups'
+  several = any(len(v.runs) > 1 for v in chosen)
+  bars = 'standard deviations over runs' if several else '95 % intervals'
+  caption = f'Wrong decisions per group, {mode}, with {bars}.'
   if len(chosen) < len(having):
-    caption += f' {len(chosen)} of {len(having)} networks are drawn.'
+    caption += ' Drawn are the reference and the best of each bit width.'
   return Plot(
-    key.replace('_', '-'),
+    key.replace('_', '-') + '-errors',
     svg,
     caption,
-    f'Bar chart of error per group ({_listing(names)}) for '
+    f'Bar chart of wrong decisions per group ({", ".join(names[:12])}) for '
     + _listing([v.name for v in chosen]),
   )
 
 
-def training_loss(training: Mapping[str, Any]) -> Plot | None:
+def training_loss(
+  training: Mapping[str, Any], found: Sequence[entries.Version]
+) -> Plot | None:
   """Loss against step for each fine-tuned network, on a log axis if positive.
 
   Args:
-    training: name -> {'step': [S], 'loss': [S]}. Runs longer than 200 points
-      are averaged in equal windows, which the caption says.
+    training: version name -> {'step': [S], 'loss': [S]}. Runs longer than 200
+      points are averaged in equal windows, which the caption says.
+    found: the report's versions, for names and colours.
 
   Returns:
     The figure, or None without a finite point.
   """
   drawn, averaged = {}, False
-  for name, run in (training or {}).items():
-    step = _numbers(tables.dig(run, 'step'))
-    loss = _numbers(tables.dig(run, 'loss'))
+  for name, run in training.items():
+    step = _numbers(entries.dig(run, 'step'))
+    loss = _numbers(entries.dig(run, 'loss'))
     n = min(step.size, loss.size)
     keep = np.isfinite(step[:n]) & np.isfinite(loss[:n])
     step, loss = step[:n][keep], loss[:n][keep]
     if step.size > 200:
       averaged = True
-      step, loss = (
-        np.array([part.mean() for part in np.array_split(x, 200)])
-        for x in (step, loss)
-      )
+      parts = (np.array_split(x, 200) for x in (step, loss))
+      step, loss = (np.array([x.mean() for x in part]) for part in parts)
     if step.size:
       drawn[name] = (step, loss)
   if not drawn:
     return None
-  with matplotlib.rc_context(_STYLE):
-    figure, axes = _figure(5.4, 3.8)
-    for i, (name, (step, loss)) in reversed(list(enumerate(drawn.items()))):
+  styles = plot_style.series(found)
+  with matplotlib.rc_context(plot_style.RC):
+    figure, axes = plot_style.canvas(5.4, 4.0)
+    for name, (step, loss) in drawn.items():
+      style = styles.get(name, plot_style.Series(None))
+      named = style.colour is not None
       axes.plot(
         step,
         loss,
-        label=tables.shorten(name, 34) if i < MOST_SERIES else None,
-        **(_line(i + 1) | ({'marker': '.'} if step.size == 1 else {})),
+        marker='o' if step.size == 1 else None,
+        label=numerals.shorten(name, _NAME) if named else None,
+        **style.line | {'linewidth': 1.2 if named else 0.6},
       )
     if all((loss > 0).all() for _, loss in drawn.values()):
       axes.set_yscale('log')
@@ -366,8 +311,8 @@ def training_loss(training: Mapping[str, Any]) -> Plot | None:
     axes.margins(x=0.02)
     axes.set_xlabel('Step')
     axes.set_ylabel('Training loss')
-    _legend(figure, axes, reverse=True)
-    svg = _svg(figure, 'training')
+    plot_style.legend(figure, axes)
+    svg = plot_style.to_svg(figure, prefix='training')
   caption = (
     'Training loss. Losses of different methods are different quantities: '
     'compare the shape of a curve, not its height.'
@@ -382,7 +327,9 @@ def training_loss(training: Mapping[str, Any]) -> Plot | None:
   )
 
 
-def score_histogram(scores: Mapping[str, Any] | None, name: str) -> Plot | None:
+def score_histogram(
+  scores: Mapping[str, Any] | None, *, name: str
+) -> Plot | None:
   """Cosine similarity of genuine and impostor pairs of one network.
 
   Args:
@@ -395,130 +342,77 @@ def score_histogram(scores: Mapping[str, Any] | None, name: str) -> Plot | None:
   """
   parts = {}
   for key in ('impostor', 'genuine'):
-    x = _numbers(tables.dig(scores, key))
+    x = _numbers(entries.dig(scores, key))
     parts[key] = x[np.isfinite(x)]
-  if not any(x.size for x in parts.values()):
-    return None
   everything = np.concatenate(list(parts.values()))
+  if not everything.size:
+    return None
   low, high = everything.min(), everything.max()
   pad = max(1e-3, 0.02 * (high - low))
   edges = np.linspace(low - pad, high + pad, 61)
-  threshold = tables.number(tables.dig(scores, 'threshold'))
-  with matplotlib.rc_context(_STYLE):
-    figure, axes = _figure(5.4, 3.8)
-    for key, colour in (('impostor', _SERIES[1]), ('genuine', _SERIES[0])):
-      x = parts[key]
-      if not x.size:
-        continue
-      share = np.histogram(x, edges)[0] * (100 / x.size)
-      words = 'different people' if key == 'impostor' else 'same person'
-      axes.stairs(
-        share,
-        edges,
-        fill=True,
-        facecolor=colour,
-        edgecolor=colour,
-        alpha=0.55,
-        linewidth=1,
-        hatch='////' if key == 'impostor' else None,
-        label=f'{words} ({key}, {x.size:,} pairs)',
-      )
+  threshold = entries.number(entries.dig(scores, 'threshold'))
+  words = {'impostor': 'different people', 'genuine': 'same person'}
+  colours = {
+    'impostor': plot_style.PALETTE[1],
+    'genuine': plot_style.PALETTE[0],
+  }
+  with matplotlib.rc_context(plot_style.RC):
+    figure, axes = plot_style.canvas(5.4, 3.6)
+    for key, x in parts.items():
+      if x.size:
+        axes.stairs(
+          np.histogram(x, edges)[0] * (100 / x.size),
+          edges,
+          fill=True,
+          facecolor=colours[key],
+          edgecolor=colours[key],
+          alpha=0.6,
+          hatch='////' if key == 'impostor' else None,
+          label=f'{words[key]} ({x.size:,} pairs)',
+        )
     if threshold is not None:
       axes.axvline(
         threshold,
-        color=_INK,
+        color=plot_style.INK,
         linewidth=1,
-        linestyle=_DASHES[1],
+        linestyle=plot_style.DASHES[1],
         label=f'threshold {threshold:.3f}',
       )
     axes.set_ylim(bottom=0)
     axes.set_xlabel('Cosine similarity of the two photographs')
     axes.set_ylabel('Share of the pairs (%)')
-    _legend(figure, axes)
-    svg = _svg(figure, 'scores')
+    plot_style.legend(figure, axes)
+    svg = plot_style.to_svg(figure, prefix='scores')
   return Plot(
     'score-histogram',
     svg,
-    f'Similarity of pairs under the reference, {name}. The less the two '
+    f'Similarity of the pairs under the reference, {name}. The less the two '
     'hills overlap, the fewer errors.',
     f'Histogram of similarity for {parts["genuine"].size:,} genuine and '
     f'{parts["impostor"].size:,} impostor pairs.',
   )
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-  figure = Figure(figsize=(width, height), layout='constrained')
-  FigureCanvasSVG(figure)
-  figure.patch.set_alpha(0)
-  axes = figure.add_subplot()
-  axes.patch.set_alpha(0)
-  return figure, axes
-
-
-def _legend(figure: Figure, axes: Axes, *, reverse: bool = False) -> None:
-  """Names below the axes, in as many columns as fit."""
-  handles, labels = axes.get_legend_handles_labels()
-  if not labels:
-    return
-  if reverse:
-    handles, labels = handles[::-1], labels[::-1]
-  columns = 2 if max(map(len, labels)) > 18 or len(labels) < 3 else 3
-  figure.legend(
-    handles,
-    labels,
-    loc='outside lower center',
-    ncols=min(columns, len(labels)),
-    columnspacing=1.4,
-    handlelength=2.4,
-  )
-
-
-def _line(index: int) -> dict[str, Any]:
-  """Ink for the reference, eight colours, thin grey for the rest."""
-  if index == 0:
-    return {'color': _INK, 'linewidth': 2.2, 'zorder': 5}
-  if index > MOST_SERIES:
-    return {'color': _MUTED, 'linewidth': 0.6, 'zorder': 1.5}
-  return {
-    'color': _SERIES[index - 1],
-    'linestyle': _DASHES[(index - 1) % len(_DASHES)],
-    'zorder': 3,
-  }
-
-
-def _marker(index: int) -> dict[str, Any]:
-  style = {
-    'linestyle': 'none',
-    'elinewidth': 1.1,
-    'capsize': 2.5,
-    'markersize': 5.5,
-  }
-  if index == 0:
-    return style | {'color': _INK, 'marker': '*', 'markersize': 9}
-  if index > MOST_SERIES:
-    return style | {'color': _MUTED, 'marker': '.', 'markersize': 4}
-  return style | {
-    'color': _SERIES[index - 1],
-    'marker': _MARKERS[index - 1],
-  }
-
-
 def _curve(entry: Any) -> np.ndarray | None:
   """Points [T, 2] of (FMR, FNMR), sorted, finite, at most 400."""
-  fmr, fnmr = (_numbers(tables.dig(entry, key)) for key in ('fmr', 'fnmr'))
+  fmr, fnmr = (_numbers(entries.dig(entry, key)) for key in ('fmr', 'fnmr'))
   n = min(fmr.size, fnmr.size)
   points = np.stack([fmr[:n], fnmr[:n]], axis=1)
-  points = points[np.isfinite(points).all(axis=1)]
   points = points[((points >= 0) & (points <= 1)).all(axis=1)]
   if len(points) < 2:
     return None
   points = points[np.lexsort((-points[:, 1], points[:, 0]))]
-  changed = np.ones(len(points), bool)
-  changed[1:-1] = np.diff(points[:-1, 1]) != 0
-  points = points[changed]
-  if len(points) > 400:
-    chosen = np.linspace(0, len(points) - 1, 400).round().astype(int)
-    points = points[chosen]
+  corner = np.ones(len(points), bool)
+  corner[1:-1] = np.diff(points[:-1, 1]) != 0
+  points = points[corner]
+  if len(points) > _MOST_POINTS:
+    # Evenly along the drawn curve, not along the thresholds: those lie dense
+    # where the rates barely change.
+    where = ndtri(np.clip(points, 1e-7, 1 - 1e-7))
+    length = np.abs(np.diff(where, axis=0)).sum(axis=1).cumsum()
+    at = np.linspace(0, length[-1], _MOST_POINTS)
+    chosen = np.unique(np.searchsorted(np.append(0, length), at))
+    points = points[np.minimum(chosen, len(points) - 1)]
   return points
 
 
@@ -526,8 +420,11 @@ def _numbers(values: Any) -> np.ndarray:
   """Values as a float64 vector; None and text become NaN."""
   if values is None or isinstance(values, str):
     return np.zeros(0)
-  found = (tables.number(x) for x in np.ravel(np.asarray(values, object)))
-  return np.array([np.nan if x is None else x for x in found], np.float64)
+  values = np.asarray(values)
+  if values.dtype == object or values.dtype.kind in 'US':
+    found = (entries.number(x) for x in values.ravel())
+    return np.array([np.nan if x is None else x for x in found], np.float64)
+  return values.astype(np.float64).ravel()
 
 
 def _floor(parts: Sequence[np.ndarray]) -> float:
@@ -539,28 +436,22 @@ def _floor(parts: Sequence[np.ndarray]) -> float:
 
 
 def _deviate_axis(axis: Any, low: float, high: float) -> None:
-  ticks = [m * 10.0**-k for k in range(7, 0, -1) for m in (1, 2, 5)]
-  ticks = [t for t in [*ticks, 0.3, 0.4] if low <= t <= high]
-  if len(ticks) > 9:
-    ticks = [t for t in ticks if f'{t:e}'[0] == '1' or t > 0.15]
-  axis.set_major_locator(FixedLocator(ndtri(ticks)))
-  names = {round(float(ndtri(t)), 6): f'{100 * t:g}' for t in ticks}
-  axis.set_major_formatter(
-    FuncFormatter(lambda x, _: names.get(round(float(x), 6), ''))
-  )
-
-
-def _plain_log_axis(axes: Axes, sizes: np.ndarray) -> None:
-  low, high = sizes.min() / 1.25, sizes.max() * 1.25
-  axes.set_xlim(low, high)
-  _plain_log_ticks(axes.xaxis, (low, high))
+  """Ticks at round percentages on a normal-deviate axis."""
+  ticks = [10.0**-k for k in range(7, 0, -1)] + [0.2, 0.4]
+  if low > 2e-4:
+    ticks += [m * 10.0**-k for k in (4, 3, 2) for m in (2, 5)]
+  ticks = sorted(t for t in ticks if low <= t <= high)
+  names = [f'{100 * t:.6g}' if t > 1e-6 else f'{100 * t:.0e}' for t in ticks]
+  axis.set_major_locator(FixedLocator(list(ndtri(ticks))))
+  axis.set_minor_locator(NullLocator())
+  axis.set_ticklabels(names)
 
 
 def _plain_log_ticks(axis: Any, limits: tuple[float, float]) -> None:
   """Log ticks written as plain numbers, few enough not to touch."""
   low, high = limits
   decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))))
-  steps: tuple[float, ...] = (1,)
+  ticks = []
   for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
     ticks = [m * 10.0**k for k in decades for m in steps]
     ticks = [t for t in ticks if low <= t <= high]
@@ -582,30 +473,32 @@ def _error_axis(
   if positive and positive[-1] / positive[0] > 30:
     linear = max(positive[0], top / 1e4)
     axes.set_yscale('symlog', linthresh=linear, linscale=0.6)
-    ticks = [0] + [m * 10.0**k for k in range(-4, 3) for m in (1, 3)]
-    ticks = [t for t in ticks if t == 0 or linear <= t <= 1.3 * top]
+    ticks = [m * 10.0**k for k in range(-4, 3) for m in (1, 3)]
+    ticks = [0.0, *(t for t in ticks if linear <= t <= 1.3 * top)]
     axes.set_yticks(ticks, [f'{t:g}' for t in ticks])
-    axes.set_yticks([], minor=True)
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(0, top * 1.3)
+    return
   axes.set_ylim(0, top * 1.08 if top > 0 else 1)
 
 
-def _error(version: tables.Version, *path: str) -> tuple[float, float]:
+def _error(version: entries.Version, *path: str) -> tuple[float, float]:
   """Distances below and above a value: its interval, or the deviation."""
-  found = tables.values(version, *path)
+  found = entries.values(version, *path)
   if len(version.runs) > 1:
     spread = float(np.std(found, ddof=1)) if found[1:] else 0.0
-    return min(spread, np.mean(found)), spread
-  ends = tables.interval(tables.dig(version.first, *path[:-1]), path[-1])
+    return min(spread, float(np.mean(found))) if found else 0.0, spread
+  ends = entries.interval(entries.dig(version.first, *path[:-1]), path[-1])
   if ends is None or not found:
     return 0.0, 0.0
   return max(0.0, found[0] - ends[0]), max(0.0, ends[1] - found[0])
 
 
 def _dodge(sizes: np.ndarray) -> np.ndarray:
-  """Sizes within 1.5 % of each other, moved apart evenly around their mean."""
+  """Sizes within 3 % of each other, set apart evenly around their mean."""
   shown, order = sizes.astype(float), np.argsort(sizes, kind='stable')
+  span = np.log(sizes.max() / sizes.min()) + 2 * np.log(1.25)
   start = 0
-  span = np.log(sizes.max() / sizes.min()) + np.log(1.25**2)
   for stop in range(1, len(order) + 1):
     if stop < len(order) and sizes[order[stop]] < 1.03 * sizes[order[start]]:
       continue
@@ -617,46 +510,26 @@ def _dodge(sizes: np.ndarray) -> np.ndarray:
   return shown
 
 
-def _few(found: Sequence[tables.Version], most: int) -> list[tables.Version]:
-  """The reference, then variants taken in turn from every bit width."""
-  if len(found) <= most:
+def _best_of_each_width(
+  found: Sequence[entries.Version],
+) -> list[entries.Version]:
+  """All of four versions; else the reference and the best of each width."""
+  if len(found) <= 4:
     return list(found)
-  queues: dict[str, list[tables.Version]] = {}
+  best: dict[str, entries.Version] = {}
   for v in found:
-    if not v.is_reference:
-      queues.setdefault(tables.bits(v.first), []).append(v)
-  chosen = [v for v in found if v.is_reference]
-  while len(chosen) < most and any(queues.values()):
-    for queue in queues.values():
-      if queue and len(chosen) < most:
-        chosen.append(queue.pop(0))
-  return [v for v in found if v in chosen]
+    key = 'reference' if v.is_reference else entries.bits(v.first)
+    if key not in best or _eer(v) < _eer(best[key]):
+      best[key] = v
+  return list(best.values())[:5]
 
 
-def _method(version: tables.Version) -> str:
-  return str(version.first.get('method') or version.name)
+def _eer(version: entries.Version) -> float:
+  value = entries.mean(version, 'verification', 'eer')
+  return float('inf') if value is None else value
 
 
 def _listing(names: Sequence[str], *, separator: str = ', ') -> str:
   shown = separator.join(names[:12])
   more = len(names) - 12
   return f'{shown} and {more} more.' if more > 0 else f'{shown}.'
-
-
-def _svg(figure: Figure, prefix: str) -> str:
-  """SVG text: own ids, CSS variables for colours, no XML head, no date."""
-  buffer = io.StringIO()
-  empty = dict.fromkeys(('Date', 'Creator', 'Format', 'Type'))
-  figure.savefig(buffer, format='svg', metadata=empty)
-  svg = buffer.getvalue()
-  svg = svg[svg.index('<svg') :]
-  svg = re.sub(r'<metadata>.*?</metadata>', '', svg, flags=re.S)
-  svg = re.sub(r'<!--.*?-->\s*', '', svg, flags=re.S)
-  svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
-  svg = re.sub(r'url\(#([^)]+)\)', rf'url(#{prefix}-\1)', svg)
-  svg = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', svg)
-  colours = {_INK: 'ink', _GRID: 'grid', _MUTED: 'muted'}
-  colours |= {c: f'series-{i}' for i, c in enumerate(_SERIES, 1)}
-  for colour, name in colours.items():
-    svg = svg.replace(colour, f'var(--{name}, {colour})')
-  return svg.strip() + '\n'

@@ -1,0 +1,302 @@
+"""A checked report dictionary as a page, as Markdown and as terminal text.
+
+Pure functions from the dictionary that `compress.audit.report` describes to
+text; nothing here touches a file but the templates.
+"""
+
+import base64
+import io
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from compress.audit import entries, headline, numerals, plots, tables
+from compress.errors import InputError
+
+_COLUMNS = 100
+_MOST_NOTES = 30
+_MOST_PHOTOS = 14
+_TEMPLATES = pathlib.Path(__file__).parent / 'templates'
+_RESERVED_CURVES = ('scores', 'training')
+
+CONVENTIONS = (
+  'MB means 1,000,000 bytes. Nominal is bits times weights; packed is the '
+  'integers, scales and remaining floats as they lie in memory; on disk is '
+  'the file itself.',
+  'FAR is the share of impostor pairs (two people) that are accepted. TAR at '
+  'FAR x is the share of genuine pairs (one person) accepted at the lowest '
+  'threshold whose FAR is at most x.',
+  'EER, the equal error rate, is the error at the threshold where strangers '
+  'are accepted as often as the right person is refused.',
+  'Accuracy is the share of right decisions at the best threshold, chosen on '
+  'other folds than the one measured where folds are given.',
+  'Intervals are 95 % bootstrap intervals over people, not over pairs: pairs '
+  'that share a person are not independent. A difference uses the same draws '
+  'for both networks, and is called not resolved if its interval holds zero.',
+  'W / A are the bits of weights and activations. Simulated means that the '
+  'network computes in float32 with values rounded to the low-bit grid: its '
+  'errors are those of the low-bit network, its latency is not. Latency is '
+  'always measured, operations are always computed; neither stands in for '
+  'the other.',
+  'MACs are multiply-accumulates for one photograph; bit-operations are MACs '
+  'times weight bits times activation bits.',
+)
+
+
+def html(
+  report: Mapping[str, Any],
+  curves: Mapping[str, Any],
+  *,
+  images: np.ndarray | None = None,
+) -> str:
+  """The report as one self-contained page.
+
+  Args:
+    report: a checked dictionary of plain JSON types.
+    curves: as `compress.audit.report.write_report` takes them.
+    images: uint8 [N, 112, 112, 3], example photographs, or None.
+
+  Returns:
+    HTML text: style, figures and photographs inline, no script, nothing
+    fetched.
+
+  Raises:
+    InputError: images have another shape or type.
+  """
+  found = entries.versions(report)
+  name = found[0].name
+  scores = entries.dig(curves, 'scores', name)
+  drawn = {
+    'scores': [plots.score_histogram(scores, name=name)],
+    'recognition': [
+      plots.error_tradeoff(_only_curves(curves), found),
+      plots.error_against_size(found),
+    ],
+    'groups': [
+      plots.group_errors(found, key=key) for key in ('groups', 'groups_global')
+    ],
+    'training': [plots.training_loss(curves.get('training') or {}, found)],
+  }
+  template = _environment(autoescape=True).get_template('report.html')
+  return template.render(
+    _context(report),
+    plots={k: [p for p in v if p is not None] for k, v in drawn.items()},
+    photos=_photos(images),
+  )
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+  """The report as GitHub-flavoured Markdown: all text and tables.
+
+  Args:
+    report: a checked dictionary of plain JSON types.
+
+  Returns:
+    Markdown text in which nothing from the dictionary acts as markup.
+  """
+  text = (
+    _environment(autoescape=False)
+    .get_template('report.md')
+    .render(_context(report))
+  )
+  return re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
+
+
+def terminal(report: Mapping[str, Any]) -> str:
+  """The main figures as a plain-text table of at most 100 columns.
+
+  Args:
+    report: a checked dictionary of plain JSON types.
+
+  Returns:
+    Lines of at most 100 characters: per version the bits, EER with its
+    interval (or deviation over runs), TAR at 1e-2 and 1e-3, the difference in
+    EER to the reference ('~': not resolved), MB on disk and the ratio, and
+    the median milliseconds of one image.
+  """
+  found = entries.versions(report)
+  recognition, resources = tables.recognition(found), tables.resources(found)
+  rows = [
+    (
+      'network',
+      'W/A',
+      'EER %',
+      '',
+      'TAR@1e-2',
+      'TAR@1e-3',
+      'diff',
+      'MB',
+      'ratio',
+      'ms',
+    )
+  ]
+  pairs = zip(recognition.rows, resources.rows, strict=True)
+  for left, right in pairs:
+    centre, _, spread = left[2].value.partition(' ± ')
+    difference = left[3].value.partition(' ± ')[0]
+    rows.append(
+      (
+        numerals.shorten(left[0].value, 25),
+        left[1].value.replace(' ', ''),
+        centre,
+        f'± {spread}' if spread else left[2].detail,
+        left[5].value.partition(' ± ')[0],
+        left[6].value.partition(' ± ')[0],
+        difference + ('~' if left[3].mark == 'not resolved' else ' '),
+        right[4].value,
+        right[5].value,
+        right[8].value,
+      )
+    )
+  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+  excess = sum(widths) + 2 * (len(widths) - 1) - _COLUMNS
+  if excess > 0:
+    widths[0] = max(8, widths[0] - excess)
+  lines = []
+  for row in rows:
+    first = numerals.shorten(row[0], widths[0]).ljust(widths[0])
+    rest = (x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))
+    lines.append('  '.join((first, *rest))[:_COLUMNS].rstrip())
+  lines.insert(1, '-' * max(map(len, lines)))
+  lines.append(
+    '[..]: 95 % interval over people; diff: EER minus the reference, points; '
+    '~: not resolved'
+  )
+  lines.append('MB: 1e6 bytes on disk; ms: median for one photograph')
+  return '\n'.join(lines)
+
+
+def _context(report: Mapping[str, Any]) -> dict[str, Any]:
+  """What both templates show, as text."""
+  found = entries.versions(report)
+  description = report.get('description') or ()
+  if isinstance(description, str):
+    description = (description,)
+  return {
+    'title': report.get('title')
+    or numerals.sentence_start(str(report['study']).replace('_', ' ')),
+    'study': report['study'],
+    'command': report['command'],
+    'reference': found[0],
+    'variant_count': len(found) - 1,
+    'summary': headline.summary(found),
+    'done': [*headline.what_was_done(report), *description],
+    'data': headline.data(report['dataset']),
+    'recognition': tables.recognition(found),
+    'resources': tables.resources(found),
+    'differences': tables.differences(found),
+    'groups': [
+      table
+      for table in (
+        tables.groups(found, key='groups'),
+        tables.groups(found, key='groups_global'),
+        tables.group_rates(found),
+      )
+      if table is not None
+    ],
+    'runs': tables.runs(found),
+    'methods': _methods(report.get('methods') or {}),
+    'conventions': [*CONVENTIONS, *(report.get('conventions') or ())],
+    'warnings': report.get('warnings') or (),
+    'notes': [*(report.get('notes') or ()), *_null_notes(report)],
+    'environment': [
+      (key, headline.text(value))
+      for key, value in report['environment'].items()
+    ],
+    'reproduce': report.get('reproduce') or (report['command'],),
+  }
+
+
+def _methods(methods: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """Name, one line, and the paper in parts (text, link or None)."""
+  found = []
+  for name, entry in methods.items():
+    paper = str(entries.dig(entry, 'paper') or '')
+    url = str(entries.dig(entry, 'url') or '')
+    parts = [(paper, url)] if re.match(r'https?://', url) else _linked(paper)
+    summary = entry if isinstance(entry, str) else entries.dig(entry, 'summary')
+    found.append({'name': name, 'summary': summary or '', 'paper': parts})
+  return found
+
+
+def _linked(paper: str) -> list[tuple[str, str | None]]:
+  """The text cut at arXiv numbers, each with its link."""
+  parts, end = [], 0
+  for match in re.finditer(r'(?i)arxiv[:\s]*(\d{4}\.\d{4,5})', paper):
+    if match.start() > end:
+      parts.append((paper[end : match.start()], None))
+    parts.append((match[0], f'https://arxiv.org/abs/{match[1]}'))
+    end = match.end()
+  return parts + ([(paper[end:], None)] if paper[end:] else [])
+
+
+def _photos(images: np.ndarray | None) -> list[str]:
+  """Example photographs as base64 PNG."""
+  if images is None:
+    return []
+  images = np.asarray(images)
+  if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+    raise InputError(
+      f'images are {images.dtype} {list(images.shape)}; example photographs '
+      'are uint8 [N, 112, 112, 3]'
+    )
+  n = min(len(images), _MOST_PHOTOS)
+  chosen = np.linspace(0, len(images) - 1, n).round().astype(int) if n else ()
+  encoded = []
+  for i in chosen:
+    buffer = io.BytesIO()
+    Image.fromarray(images[i]).save(buffer, format='PNG')
+    encoded.append(base64.b64encode(buffer.getvalue()).decode())
+  return encoded
+
+
+def _only_curves(curves: Mapping[str, Any]) -> dict[str, Any]:
+  return {k: v for k, v in curves.items() if k not in _RESERVED_CURVES}
+
+
+def _environment(*, autoescape: bool) -> jinja2.Environment:
+  environment = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(_TEMPLATES),
+    autoescape=autoescape,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+  )
+  environment.filters['md'] = _markdown
+  return environment
+
+
+def _markdown(value: Any, strip: bool = True) -> str:
+  """Text as one line of Markdown: nothing in it is markup."""
+  text = re.sub(r'\s+', ' ', str(value))
+  text = text.strip() if strip else text
+  text = text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')
+  return re.sub(r'([\\`*_|\[\]~#])', r'\\\1', text)
+
+
+def _null_notes(report: Mapping[str, Any]) -> list[str]:
+  """The notes beside null fields, for the reader."""
+  found = []
+
+  def walk(value, path):
+    if isinstance(value, Mapping):
+      for key, item in value.items():
+        if key.endswith('_note') and isinstance(item, str):
+          where = ' / '.join([*path, key.removesuffix('_note')])
+          found.append(f'{where}: {item}')
+        walk(item, [*path, key])
+    elif isinstance(value, list):
+      for i, item in enumerate(value):
+        walk(item, [*path[:-1], str(entries.dig(item, 'name') or i)])
+
+  walk(report, [])
+  found = list(dict.fromkeys(found))
+  if len(found) > _MOST_NOTES:
+    rest = len(found) - _MOST_NOTES
+    found = [*found[:_MOST_NOTES], f'{rest} more such notes in report.json']
+  return found
