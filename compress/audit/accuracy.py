@@ -329,7 +329,7 @@ def contiguous_folds(pairs: int, n_folds: int = 10) -> np.ndarray:
 
 
 def identity_disjoint_folds(
-  identities, pairs, *, n_folds: int = 10, seed: int = 0
+  identities, pairs, *, n_folds: int = 10, seed: int = 0, strata=None
 ) -> np.ndarray:
   """Folds that share no person; pairs across folds are left out.
 
@@ -341,13 +341,15 @@ def identity_disjoint_folds(
     pairs: int [P, 2], indices of images.
     n_folds: number of folds, 2 to half the number of people.
     seed: of the shuffle of people.
+    strata: optional [S], e.g. the group of each person that occurs in a pair,
+      in the order of their identities: each stratum is dealt evenly.
 
   Returns:
     int [P]: the fold, or -1 for a pair of people of different folds.
 
   Raises:
     InputError: n_folds out of range (a fold needs two people for an impostor
-      pair).
+      pair), or strata of the wrong shape.
   """
   identities, pairs = np.asarray(identities), np.asarray(pairs)
   people = np.unique(identities[pairs])
@@ -356,6 +358,15 @@ def identity_disjoint_folds(
       f'n_folds must lie in 2..{len(people) // 2} for {len(people)} people '
       f'(two per fold make an impostor pair), got {n_folds}'
     )
-  deal = np.random.default_rng(seed).permutation(len(people)) % n_folds
+  order = np.random.default_rng(seed).permutation(len(people))
+  if strata is not None:
+    strata = np.asarray(strata)
+    if strata.shape != people.shape:
+      raise InputError(
+        f'strata must be [{len(people)}], one per person, got {strata.shape}'
+      )
+    order = order[np.argsort(strata[order], kind='stable')]
+  deal = np.empty(len(people), int)
+  deal[order] = np.arange(len(people)) % n_folds
   fold = deal[np.searchsorted(people, identities[pairs])]
   return np.where(fold[:, 0] == fold[:, 1], fold[:, 0], -1)

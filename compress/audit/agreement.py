@@ -13,7 +13,7 @@ import numpy as np
 
 from compress.audit.curves import check_pairs
 from compress.audit.proportions import mcnemar
-from compress.audit.verification import normalize
+from compress.audit.scores import normalize
 from compress.errors import InputError
 
 
@@ -24,8 +24,8 @@ class Flips(NamedTuple):
   flipped: int  # decisions that differ: regressions + repairs
   regressions: int  # the reference was right, the compressed model is wrong
   repairs: int  # the reference was wrong, the compressed model is right
-  false_accepts: int  # regressions among impostor pairs
-  false_rejects: int  # regressions among genuine pairs
+  accept_to_reject: int  # the reference accepts, the compressed model rejects
+  reject_to_accept: int
   p: float  # exact two-sided McNemar p; holds for independent pairs
 
 
@@ -104,17 +104,17 @@ def decision_flips(
     threshold = reference_threshold
   reference_scores, genuine = check_pairs(reference_scores, genuine)
   scores, _ = check_pairs(scores, genuine)
-  was_right = (reference_scores >= reference_threshold) == genuine
-  is_right = (scores >= threshold) == genuine
-  worse, better = was_right & ~is_right, is_right & ~was_right
-  regressions, repairs = int(worse.sum()), int(better.sum())
+  before, after = reference_scores >= reference_threshold, scores >= threshold
+  flipped = before != after
+  regressions = int((flipped & (before == genuine)).sum())
+  repairs = int((flipped & (after == genuine)).sum())
   return Flips(
     pairs=len(scores),
     flipped=regressions + repairs,
     regressions=regressions,
     repairs=repairs,
-    false_accepts=int((worse & ~genuine).sum()),
-    false_rejects=int((worse & genuine).sum()),
+    accept_to_reject=int((before & ~after).sum()),
+    reject_to_accept=int((after & ~before).sum()),
     p=mcnemar(regressions, repairs),
   )
 

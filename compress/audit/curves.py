@@ -182,3 +182,26 @@ def curve_tar(fmr, fnmr, far: float, mode: str) -> np.ndarray:
   run = fmr[rows, after] - fmr[rows, at]
   part = (far - fmr[rows, at]) / np.where(run > 0, run, 1)
   return tar + part * (fnmr[rows, at] - fnmr[rows, after])
+
+
+def det_curve(scores, genuine, *, points: int = 400) -> dict[str, list[float]]:
+  """FMR and FNMR at falling thresholds, for the report's trade-off figure.
+
+  Args:
+    scores: real [P].
+    genuine: bool [P].
+    points: at most so many corners are kept, evenly spread over their order.
+
+  Returns:
+    {'fmr', 'fnmr'}, rates in 0..1.
+
+  Raises:
+    InputError: bad scores or labels.
+  """
+  fmr, fnmr = curve(
+    rank_pairs(scores, genuine), lambda index: np.ones((1, len(index)))
+  )
+  keep = np.unique(
+    np.linspace(0, fmr.shape[1] - 1, min(points, fmr.shape[1])).astype(int)
+  )
+  return {'fmr': fmr[0, keep].tolist(), 'fnmr': fnmr[0, keep].tolist()}

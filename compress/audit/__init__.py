@@ -1,0 +1,88 @@
+"""What compression cost: verification, fairness, agreement, size, latency.
+
+Everything takes plain arrays and counts, and computes in float64 on the host;
+`summarize` makes the entries of a report from embeddings, and `write_report`
+the page, the Markdown and the JSON.
+"""
+
+from compress.audit.accuracy import FoldAccuracy as FoldAccuracy
+from compress.audit.accuracy import best_accuracy as best_accuracy
+from compress.audit.accuracy import contiguous_folds as contiguous_folds
+from compress.audit.accuracy import (
+  identity_disjoint_folds as identity_disjoint_folds,
+)
+from compress.audit.accuracy import ten_fold_accuracy as ten_fold_accuracy
+from compress.audit.agreement import Agreement as Agreement
+from compress.audit.agreement import Flips as Flips
+from compress.audit.agreement import agreement as agreement
+from compress.audit.agreement import decision_flips as decision_flips
+from compress.audit.agreement import embedding_cosines as embedding_cosines
+from compress.audit.agreement import score_correlation as score_correlation
+from compress.audit.bootstrap import Subjects as Subjects
+from compress.audit.bootstrap import bootstrap_intervals as bootstrap_intervals
+from compress.audit.bootstrap import draw_subjects as draw_subjects
+from compress.audit.bootstrap import independent_pairs as independent_pairs
+from compress.audit.bootstrap import pair_subjects as pair_subjects
+from compress.audit.bootstrap import pair_weights as pair_weights
+from compress.audit.bootstrap import percentile_interval as percentile_interval
+from compress.audit.bootstrap import (
+  verification_figures as verification_figures,
+)
+from compress.audit.curves import det_curve as det_curve
+from compress.audit.disparity import (
+  fairness_discrepancy_rate as fairness_discrepancy_rate,
+)
+from compress.audit.disparity import garbe as garbe
+from compress.audit.disparity import gini as gini
+from compress.audit.disparity import inequity_rate as inequity_rate
+from compress.audit.disparity import (
+  max_to_geometric_mean as max_to_geometric_mean,
+)
+from compress.audit.disparity import rate_gap as rate_gap
+from compress.audit.disparity import rate_ratio as rate_ratio
+from compress.audit.fairness import GroupReport as GroupReport
+from compress.audit.fairness import Spread as Spread
+from compress.audit.fairness import group_accuracy as group_accuracy
+from compress.audit.fairness import group_names as group_names
+from compress.audit.fairness import group_rates as group_rates
+from compress.audit.fairness import group_report as group_report
+from compress.audit.fairness import pair_groups as pair_groups
+from compress.audit.fairness import round_half_away as round_half_away
+from compress.audit.fairness import spread as spread
+from compress.audit.fairness import subject_strata as subject_strata
+from compress.audit.latency import measure as measure
+from compress.audit.latency import measure_batches as measure_batches
+from compress.audit.proportions import homogeneity as homogeneity
+from compress.audit.proportions import mcnemar as mcnemar
+from compress.audit.proportions import ser_interval as ser_interval
+from compress.audit.proportions import wilson_interval as wilson_interval
+from compress.audit.proportions import zero_error_bound as zero_error_bound
+from compress.audit.report import format_table as format_table
+from compress.audit.report import read_report as read_report
+from compress.audit.report import write_report as write_report
+from compress.audit.scores import cosine_scores as cosine_scores
+from compress.audit.scores import normalize as normalize
+from compress.audit.size import aligned_bytes as aligned_bytes
+from compress.audit.size import bops as bops
+from compress.audit.size import checkpoint_bytes as checkpoint_bytes
+from compress.audit.size import checkpoint_ratio_mb as checkpoint_ratio_mb
+from compress.audit.size import compression_ratio as compression_ratio
+from compress.audit.size import effective_macs as effective_macs
+from compress.audit.size import file_bytes as file_bytes
+from compress.audit.size import format_mb as format_mb
+from compress.audit.size import format_mib as format_mib
+from compress.audit.size import nominal_bytes as nominal_bytes
+from compress.audit.size import packed_bytes as packed_bytes
+from compress.audit.size import quantized_bytes as quantized_bytes
+from compress.audit.size import size_report as size_report
+from compress.audit.summary import Protocol as Protocol
+from compress.audit.summary import summarize as summarize
+from compress.audit.verification import Roc as Roc
+from compress.audit.verification import auc as auc
+from compress.audit.verification import d_prime as d_prime
+from compress.audit.verification import eer as eer
+from compress.audit.verification import error_rates as error_rates
+from compress.audit.verification import far_note as far_note
+from compress.audit.verification import roc as roc
+from compress.audit.verification import tar_at_far as tar_at_far
+from compress.audit.verification import threshold_at_far as threshold_at_far
