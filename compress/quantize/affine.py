@@ -26,7 +26,8 @@ from compress.errors import InputError
 from compress.quantize.spec import AffineSpec as AffineSpec
 from compress.quantize.spec import QParams as QParams
 
-_SLACK = 0.5 + 2.0**-8
+# Half a step, and 1/64 because the ends of a range are themselves rounded.
+_SLACK = 0.5 + 2.0**-6
 
 
 def divide(x: jax.Array, y: jax.Array) -> jax.Array:
@@ -300,10 +301,11 @@ def _project_jvp(static, primals, tangents):
   out, dx = _project(static, *primals), tangents[0]
   if static[1] == 'identity':
     return out, dx
-  ratio = divide(x.astype(scale.dtype), scale)
-  # One part in 256 of a step more than rounding covers, because the quotient at
-  # the very end of a range is itself rounded.
-  inside = jnp.abs(ratio - jnp.clip(ratio, low, high)) <= _SLACK
+  # In units of x: a comparison that shared the quotient with the forward pass
+  # would make the compiler write that quotient to memory.
+  wide = x.astype(scale.dtype)
+  ends = (low - _SLACK) * scale, (high + _SLACK) * scale
+  inside = jnp.clip(wide, *ends) == wide
   return out, _keep_where(inside, dx)
 
 
