@@ -50,7 +50,7 @@ def error_tradeoff(
   Returns:
     The figure, or None without a curve that has two finite points.
   """
-  drawn = {v.name: _curve(curves.get(v.name)) for v in found}
+  drawn = {v.name: thinned(curves.get(v.name)) for v in found}
   drawn = {name: points for name, points in drawn.items() if points is not None}
   if not drawn:
     return None
@@ -131,7 +131,10 @@ def error_against_size(found: Sequence[entries.Version]) -> Plot | None:
   several = any(len(v.runs) > 1 for v, *_ in points)
   with matplotlib.rc_context(plot_style.RC):
     figure, axes = plot_style.canvas(5.4, 4.6)
+    limits = (sizes.min() / 1.25, sizes.max() * 1.25)
     axes.set_xscale('log')
+    axes.set_xlim(*limits)
+    _plain_log_ticks(axes.xaxis, limits)
     labelled = set()
     for x, (v, _, eer, error) in zip(shown, points, strict=True):
       index, name = 0, f'{numerals.shorten(v.name, 22)} (reference)'
@@ -151,9 +154,6 @@ def error_against_size(found: Sequence[entries.Version]) -> Plot | None:
         zorder=2 if index > plot_style.MOST_COLOURS else 4,
         **plot_style.marker(index),
       )
-    limits = (sizes.min() / 1.25, sizes.max() * 1.25)
-    axes.set_xlim(*limits)
-    _plain_log_ticks(axes.xaxis, limits)
     _error_axis(axes, [p[2] for p in points], [p[3] for p in points])
     axes.set_xlabel('File on disk (MB, 1e6 bytes)')
     axes.set_ylabel('Equal error rate (%)')
@@ -393,8 +393,15 @@ def score_histogram(
   )
 
 
-def _curve(entry: Any) -> np.ndarray | None:
-  """Points [T, 2] of (FMR, FNMR), sorted, finite, at most 400."""
+def thinned(entry: Any) -> np.ndarray | None:
+  """The points of a trade-off curve that its drawing needs.
+
+  Args:
+    entry: {'fmr': [T], 'fnmr': [T]}; what is not a rate in 0..1 is left out.
+
+  Returns:
+    float64 [<= 400, 2], (FMR, FNMR) sorted by FMR, or None below two points.
+  """
   fmr, fnmr = (_numbers(entries.dig(entry, key)) for key in ('fmr', 'fnmr'))
   n = min(fmr.size, fnmr.size)
   points = np.stack([fmr[:n], fnmr[:n]], axis=1)

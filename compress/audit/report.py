@@ -54,6 +54,15 @@ _REQUIRED = (
   'variants',
 )
 
+_MAPPINGS = (
+  'verification',
+  'difference',
+  'groups',
+  'groups_global',
+  'bytes',
+  'latency_ms',
+)
+
 
 def write_report(
   report: Mapping[str, Any],
@@ -88,7 +97,7 @@ def write_report(
     InputError: a required field is missing or of the wrong kind, images have
       another shape or type, or the folder cannot be written.
   """
-  clean = _plain(report, 'report')
+  clean = to_plain(report)
   _check(clean, 'the report')
   texts = {
     'json': json.dumps(clean, indent=2, allow_nan=False, ensure_ascii=False)
@@ -154,18 +163,30 @@ def format_table(report: Mapping[str, Any]) -> str:
   Raises:
     InputError: a required field is missing or of the wrong kind.
   """
-  clean = _plain(report, 'report')
+  clean = to_plain(report)
   _check(clean, 'the report')
   return render.terminal(clean)
 
 
-def _plain(value: Any, path: str) -> Any:
-  """Plain JSON types; non-finite numbers become null with a sibling note."""
+def to_plain(value: Any, *, path: str = 'report') -> Any:
+  """Plain JSON types; a number that is not finite becomes null with a note.
+
+  Args:
+    value: mappings, sequences, arrays, numbers, text, paths, None.
+    path: what to call the value in an error.
+
+  Returns:
+    The same with dicts, lists, str, int, float, bool and None only. A field
+    that lost a number gets a sibling `<field>_note`, unless it has one.
+
+  Raises:
+    TypeError: something else is in it.
+  """
   if isinstance(value, Mapping):
     found = {}
     for key, item in value.items():
       key = str(key)
-      found[key] = _plain(item, f'{path}.{key}')
+      found[key] = to_plain(item, path=f'{path}.{key}')
       note = _note(item)
       if note and f'{key}_note' not in value:
         found[f'{key}_note'] = note
@@ -183,9 +204,9 @@ def _plain(value: Any, path: str) -> Any:
   if hasattr(value, '__array__'):
     value = np.asarray(value).tolist()
     if not isinstance(value, list):
-      return _plain(value, path)
+      return to_plain(value, path=path)
   if isinstance(value, Sequence):
-    return [_plain(item, f'{path}[{i}]') for i, item in enumerate(value)]
+    return [to_plain(item, path=f'{path}[{i}]') for i, item in enumerate(value)]
   raise TypeError(f'{path} is a {type(value).__name__}, which JSON cannot hold')
 
 
@@ -218,12 +239,18 @@ def _check(report: Any, where: str) -> None:
       raise InputError(f'{where}: {key} must be a mapping')
   if not isinstance(report['variants'], list):
     raise InputError(f'{where}: variants must be a list')
+  for key in ('conventions', 'warnings', 'notes', 'reproduce'):
+    if not isinstance(report.get(key) or [], list):
+      raise InputError(f'{where}: {key} must be a list of text')
+  if not isinstance(report.get('methods') or {}, Mapping):
+    raise InputError(f'{where}: methods must be a mapping')
   entries = [('reference', report['reference'])]
   entries += [(f'variants[{i}]', x) for i, x in enumerate(report['variants'])]
   for name, entry in entries:
-    if not isinstance(entry, Mapping) or not entry.get('name'):
+    known = entry.get('name') if isinstance(entry, Mapping) else None
+    if not isinstance(known, str) or not known:
       raise InputError(f'{where}: {name} must be a mapping with a name')
-    for key in ('verification', 'difference', 'groups', 'bytes'):
+    for key in _MAPPINGS:
       if not isinstance(entry.get(key) or {}, Mapping):
         raise InputError(f'{where}: {name}.{key} must be a mapping')
 
