@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from compress.data.images import SUFFIXES
+from compress.data.images import SUFFIXES, decode_image
 from compress.errors import InputError
 
 
@@ -91,22 +91,49 @@ class Lfw(_CATALOGUE_LFW, skip_registration=True):
   @property
   def url_infos(self):
     """The catalogue's checksums, where there is something to download."""
-    return None if self._source else _CATALOGUE_LFW.url_infos
+    if self._source is not None:
+      return None
+    try:
+      return _CATALOGUE_LFW.url_infos
+    except ImportError as error:  # tensorflow-datasets 4.9.10 omits it
+      raise InputError(
+        f'downloading LFW needs the package {error.name}, which is not '
+        f'installed: pip install {error.name}'
+      ) from error
 
   def _split_generators(self, dl_manager):
-    if self._source is None:
+    if self._source is not None:
+      return {'train': self._generate_examples(self._source)}
+    try:
       return super()._split_generators(dl_manager)
-    return {'train': self._generate_examples(self._source)}
+    except Exception as error:
+      reason = ' '.join(str(error).split()) or type(error).__name__
+      raise InputError(
+        f'LFW cannot be downloaded ({reason:.200}); give the unpacked folder '
+        'of photographs as source'
+      ) from error
 
-  def path_maker(self, path):
-    """All photographs below `path`, as [person, file]."""
-    return [
-      [person.name, os.fspath(photo)]
-      for person in sorted(pathlib.Path(path).iterdir())
+  def _generate_examples(self, data_path):
+    root = pathlib.Path(data_path)
+    files = [
+      file
+      for person in sorted(root.iterdir())
       if person.is_dir()
-      for photo in sorted(person.iterdir())
-      if photo.suffix.lower() in SUFFIXES
+      for file in sorted(person.iterdir())
+      if file.suffix.lower() in SUFFIXES
     ]
+    if not files:
+      raise InputError(
+        f'{root}: no photographs; right would be {root}/Name/Name_0001.jpg'
+      )
+    for file in files:
+      content = file.read_bytes()
+      decode_image(content, name=str(file))
+      person = file.parent.name
+      yield (
+        f'{person}/{file.name}',
+        {'label': person, 'image': io.BytesIO(content)},
+      )
 
 
 def data_source(
@@ -133,7 +160,7 @@ def data_source(
   builder = make(data_dir=data_dir)
   target = pathlib.Path(builder.data_dir)
   if not target.exists():
-    _prepare(make, target, format_root=target.parents[1])
+    _prepare(make, target, root=target.parents[1])
     builder = make(data_dir=data_dir)
   decoders = {'image': tfds.decode.SkipDecoding()}
   try:
@@ -150,15 +177,15 @@ def damaged(target: str | os.PathLike) -> InputError:
   )
 
 
-def _prepare(make, target: pathlib.Path, *, format_root: pathlib.Path) -> None:
+def _prepare(make, target: pathlib.Path, *, root: pathlib.Path) -> None:
   try:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     scratch = tempfile.TemporaryDirectory(
-      prefix='.incomplete-', dir=format_root, ignore_cleanup_errors=True
+      prefix='.incomplete-', dir=root, ignore_cleanup_errors=True
     )
   except OSError as error:
     raise InputError(
-      f'{format_root}: data sets cannot be written there '
+      f'{root}: data sets cannot be written there '
       f'({error.strerror or error}); choose another data_dir'
     ) from error
   with scratch as folder:
@@ -166,6 +193,7 @@ def _prepare(make, target: pathlib.Path, *, format_root: pathlib.Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()):  # it prints folders' names
       builder.download_and_prepare(file_format='array_record')
     try:
+      target.parent.mkdir(exist_ok=True)
       os.rename(builder.data_dir, target)
     except OSError:
       # Somebody else finished first; theirs is as good.

@@ -149,6 +149,7 @@ def _bytes(*arguments) -> bytes:
 _KNOWN = {
   ('_codecs', 'encode'): _encode,
   ('builtins', 'bytes'): _bytes,
+  ('__builtin__', 'bytes'): _bytes,
   ('numpy', 'ndarray'): _Array,
   ('numpy', 'dtype'): _Dtype,
 } | {

@@ -38,14 +38,15 @@ def load_lfw(
     data_dir: the folder of prepared data sets; by default that of
       tensorflow-datasets (TFDS_DATA_DIR, or ~/tensorflow_datasets).
     source: an unpacked LFW folder (`Name/Name_0001.jpg`) to prepare from
-      instead of downloading.
+      instead of downloading (which, without a network, gives up after
+      some minutes).
     crop: side of the central square in pixels, scaled to 112.
     min_photos: people with fewer photographs are left out.
 
   Returns:
-    The photographs ordered by person and file; identities number the people of
-    the whole set in alphabetical order from 0; paths are
-    'Name/Name_0001.jpg', or 'Name/<k>' for examples without a file name.
+    The photographs ordered by person; identities number the people of the whole
+    set in alphabetical order from 0. Paths are 'Name/k' for the k-th stored
+    photograph of a person, as the catalogue keeps no file names.
 
   Raises:
     InputError: the download fails, `source` has no photographs, `data_dir`
@@ -71,7 +72,7 @@ def load_lfw(
   for i in keep:
     name = labels[i]
     seen[name] = seen.get(name, 0) + 1
-    path = f'{name}/{name}_{seen[name]:04d}.jpg'
+    path = f'{name}/{seen[name]}'
     image = decode_image(examples[int(i)]['image'], name=path)
     images.append(central_square(image, crop=crop, name=path))
     paths.append(path)
