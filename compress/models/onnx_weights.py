@@ -1,9 +1,9 @@
 """Layers read from ONNX graphs, and SFace.
 
 Where the exporter folded a BatchNorm into its convolution, one with mean 0,
-variance 1 - epsilon, scale 1 and the convolution's bias takes its place: the
-same function with running statistics, but not with a batch's, since the original
-scale is lost.
+variance 1 - epsilon, scale 1 and the bias of the convolution takes its place:
+the same function with running statistics, but not with those of a batch, since
+the original scale is lost.
 """
 
 import importlib.util
