@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.test_util import check_grads
 
 from compress import distill
 
@@ -64,7 +65,7 @@ def test_normalize_of_zero_is_zero_with_zero_gradient(axis):
 
 def test_gradient_by_finite_differences():
   student, teacher = jax.random.normal(jax.random.key(2), (2, 3, 4))
-  jax.test_util.check_grads(
+  check_grads(
     lambda s: 100 * distill.embedding_loss(s, teacher),
     (student,),
     order=1,
