@@ -117,15 +117,17 @@ def tensor_range(x: jax.Array, spec: AffineSpec) -> tuple[jax.Array, jax.Array]:
   )
 
 
-def reduce_over_range(x: jax.Array, spec: AffineSpec, reduction) -> jax.Array:
+def reduce_over_range(
+  x: jax.Array, spec: AffineSpec, reduction, *, fill: str = 'edge'
+) -> jax.Array:
   """`reduction` over the elements that share a scale; `QParams` shapes.
-
-  A last group that is short is filled up with its last element.
 
   Args:
     x: array, not empty.
     spec: the quantizer.
     reduction: a function like `jnp.max`, with `axis` and `keepdims`.
+    fill: what a short last group is filled up with: `edge`, its last element,
+      or `constant`, zeros.
 
   Returns:
     The reduced values.
@@ -141,9 +143,7 @@ def reduce_over_range(x: jax.Array, spec: AffineSpec, reduction) -> jax.Array:
     return reduction(x, axis=others, keepdims=True)
   size = spec.group_size
   columns = jnp.moveaxis(x, axis, -1).reshape(-1, x.shape[axis])
-  columns = jnp.pad(
-    columns, ((0, -columns.shape[0] % size), (0, 0)), mode='edge'
-  )
+  columns = jnp.pad(columns, ((0, -columns.shape[0] % size), (0, 0)), mode=fill)
   groups = columns.reshape(-1, size, columns.shape[-1])
   return reduction(groups, axis=1, keepdims=True)
 
