@@ -216,7 +216,8 @@ def _from_store(array, like):
   if isinstance(like, np.ndarray | np.generic):
     return array
   if _is_key(like):
-    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
+    impl = jax.random.key_impl(jnp.empty((), like.dtype))
+    return jax.random.wrap_key_data(array, impl=impl)
   sharding = getattr(like, 'sharding', None)
   if sharding is None or len(sharding.device_set) == 1:
     return jnp.array(array)

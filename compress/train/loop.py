@@ -99,7 +99,8 @@ def fit(
     NonFiniteError: loss or gradient norm is not finite; the message names the
       step and the last good checkpoint.
   """
-  for name, value in (('save_every', save_every), ('log_every', log_every)):
+  counts = {'save_every': save_every, 'log_every': log_every, 'keep': keep}
+  for name, value in counts.items():
     if value < 1:
       raise InputError(f'{name} is {value}; it is at least 1.')
   run = _Run(folder, config, keep)

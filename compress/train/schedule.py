@@ -208,7 +208,8 @@ def adam(
     InputError: a number out of range.
   """
   _check_optimizer(weight_decay, clip)
-  parts = [*_clipped(clip), optax.scale_by_adam(b1=b1, b2=b2, eps=epsilon)]
+  parts = _clipped(clip)
+  parts.append(_lenient(optax.scale_by_adam(b1=b1, b2=b2, eps=epsilon)))
   if weight_decay:
     parts.append(_decay(weight_decay, exclude))
   return optax.chain(*parts, optax.scale_by_learning_rate(rate))
@@ -223,6 +224,16 @@ def _warmed(schedule, rate, warmup):
   # Schedules of optax mix the integer count with floats, which strict dtype
   # promotion refuses. float32 counts exactly up to 2**24 steps.
   return lambda count: schedule(jnp.asarray(count).astype(jnp.float32))
+
+
+def _lenient(transformation):
+  """Let a transformation of optax mix dtypes under strict promotion."""
+
+  def update(updates, state, params=None):
+    with jax.numpy_dtype_promotion('standard'):
+      return transformation.update(updates, state, params)
+
+  return optax.GradientTransformation(transformation.init, update)
 
 
 def _decay(coefficient, exclude):

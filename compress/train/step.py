@@ -123,7 +123,11 @@ def make_step(
       grads, metrics = jax.lax.pmean((grads, metrics), axis_name)
       carried = jax.tree.map(lambda x: _mean_if_float(x, axis_name), carried)
     metrics['grad_norm'] = optax.tree.norm(grads)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    # Several optimizers of optax multiply integer counts with floats.
+    with jax.numpy_dtype_promotion('standard'):
+      updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params
+      )
     params = optax.apply_updates(state.params, updates)
     if after_update is not None:
       params, carried = after_update(
