@@ -1,7 +1,10 @@
 """Numbers as text: percentages, points, megabytes, operation counts."""
 
+import collections
 import math
+import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from compress.audit.entries import number
@@ -67,3 +70,28 @@ def shorten(text: str, width: int) -> str:
     return text
   tail = (width - 1) // 3
   return text[: width - 1 - tail] + '…' + (text[-tail:] if tail else '')
+
+
+def labels(names: Sequence[str], *, width: int) -> dict[str, str]:
+  """Names of at most `width` characters that still tell the names apart.
+
+  Args:
+    names: distinct names.
+    width: most characters of a label.
+
+  Returns:
+    name -> label. Names that would be cut to the same text lose what they
+    start with in common instead.
+  """
+  short = {name: shorten(name, width) for name in names}
+  alike = collections.defaultdict(list)
+  for name, text in short.items():
+    alike[text].append(name)
+  for group in alike.values():
+    common = max(0, len(os.path.commonprefix(group)) - 4)
+    if len(group) > 1:
+      for name in group:
+        short[name] = '…' + name[common : common + width - 2].strip()
+        if common + width - 2 < len(name):
+          short[name] += '…'
+  return short

@@ -148,12 +148,14 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def legend(figure: Figure, axes: Axes) -> None:
-  """Names below the axes, in the order drawn, in as many columns as fit."""
+  """Names below the axes; the figure grows by what they take."""
   handles, labels = axes.get_legend_handles_labels()
   if not labels:
     return
   longest = max(map(len, labels))
   columns = 1 if longest > 30 else 2 if longest > 18 else 3
+  rows = -(-len(labels) // columns)
+  figure.set_figheight(figure.get_figheight() + 0.1 + 0.165 * rows)
   figure.legend(
     handles,
     labels,

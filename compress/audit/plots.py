@@ -13,11 +13,9 @@ from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from scipy.special import ndtri
 
-from compress.audit import entries, numerals, plot_style
+from compress.audit import entries, numerals, plot_axes, plot_style
 
 _NAME = 34
 _TOP_RATE = 0.6
@@ -55,9 +53,13 @@ def error_tradeoff(
   if not drawn:
     return None
   styles = plot_style.series(found)
-  low = [_floor([p[:, axis] for p in drawn.values()]) for axis in (0, 1)]
+  labels = numerals.labels(list(drawn), width=_NAME)
+  low = [
+    plot_axes.rate_floor([p[:, axis] for p in drawn.values()])
+    for axis in (0, 1)
+  ]
   with matplotlib.rc_context(plot_style.RC):
-    figure, axes = plot_style.canvas(5.4, 4.6)
+    figure, axes = plot_style.canvas(5.4, 3.7)
     ends = ndtri([max(low), _TOP_RATE])
     axes.plot(ends, ends, color=plot_style.MUTED, linewidth=0.8, zorder=1)
     axes.annotate(
@@ -77,15 +79,15 @@ def error_tradeoff(
         x,
         y,
         drawstyle='steps-post',
-        label=numerals.shorten(name, _NAME) if named else None,
+        label=labels[name] if named else None,
         **styles[name].line,
       )
     for axis, start in zip((axes.xaxis, axes.yaxis), low, strict=True):
-      _deviate_axis(axis, start, _TOP_RATE)
+      plot_axes.deviate_ticks(axis, start, _TOP_RATE)
     axes.set_xlim(ndtri(low[0]), ndtri(_TOP_RATE))
     axes.set_ylim(ndtri(low[1]) - 0.03, ndtri(_TOP_RATE))
-    axes.set_xlabel('False matches: strangers accepted (FMR, %)')
-    axes.set_ylabel('False non-matches: same person refused (FNMR, %)')
+    axes.set_xlabel('Strangers accepted (FMR, %)')
+    axes.set_ylabel('Same person refused (FNMR, %)')
     plot_style.legend(figure, axes)
     svg = plot_style.to_svg(figure, prefix='tradeoff')
   grey = sum(styles[name].colour is None for name in drawn)
@@ -126,22 +128,22 @@ def error_against_size(found: Sequence[entries.Version]) -> Plot | None:
   if not points:
     return None
   methods = plot_style.methods(found)
+  labels = numerals.labels(methods, width=_NAME)
   sizes = np.array([size for _, size, *_ in points])
-  shown = _dodge(sizes)
-  several = any(len(v.runs) > 1 for v, *_ in points)
+  shown = plot_axes.dodge(sizes)
   with matplotlib.rc_context(plot_style.RC):
-    figure, axes = plot_style.canvas(5.4, 4.6)
-    limits = (sizes.min() / 1.25, sizes.max() * 1.25)
+    figure, axes = plot_style.canvas(5.4, 3.7)
+    limits = (shown.min() / 1.2, shown.max() * 1.2)
     axes.set_xscale('log')
     axes.set_xlim(*limits)
-    _plain_log_ticks(axes.xaxis, limits)
+    plot_axes.plain_log_ticks(axes.xaxis, limits)
     labelled = set()
     for x, (v, _, eer, error) in zip(shown, points, strict=True):
       index, name = 0, f'{numerals.shorten(v.name, 22)} (reference)'
       if not v.is_reference:
         name = plot_style.method(v)
         index = methods.index(name) + 1
-        name = numerals.shorten(name, _NAME)
+        name = labels[name]
       else:
         axes.axhline(eer, color=plot_style.MUTED, linewidth=0.8, zorder=1)
       first = index not in labelled and index <= plot_style.MOST_COLOURS
@@ -149,21 +151,20 @@ def error_against_size(found: Sequence[entries.Version]) -> Plot | None:
       axes.errorbar(
         [x],
         [eer],
-        yerr=np.array([error]).T,
+        yerr=np.array([error]).T if any(error) else None,
         label=name if first else None,
         zorder=2 if index > plot_style.MOST_COLOURS else 4,
         **plot_style.marker(index),
       )
-    _error_axis(axes, [p[2] for p in points], [p[3] for p in points])
+    plot_axes.error_axis(axes, [p[2] for p in points], [p[3] for p in points])
     axes.set_xlabel('File on disk (MB, 1e6 bytes)')
     axes.set_ylabel('Equal error rate (%)')
     plot_style.legend(figure, axes)
     svg = plot_style.to_svg(figure, prefix='size')
-  bars = 'standard deviations over runs' if several else '95 % intervals'
+  bars = _bars([v for v, *_, error in points if any(error)])
   caption = (
-    f'Error against bytes: lower and further left is better. Bars are {bars}; '
-    'the grey line is the reference. Networks of equal size are set slightly '
-    'apart.'
+    f'Error against bytes: lower and further left is better.{bars} The grey '
+    'line is the reference. Networks of equal size are set slightly apart.'
   )
   parts = [
     f'{v.name} {size:.3g} MB, EER {numerals.fixed(eer)} %'
@@ -198,11 +199,14 @@ def group_errors(
   if not names or not having:
     return None
   chosen = _best_of_each_width(having)
-  styles = plot_style.series(chosen)
+  styles = plot_style.series(found)
+  if any(styles[v.name].colour is None for v in chosen):
+    styles = plot_style.series(chosen)
+  labels = numerals.labels([v.name for v in chosen], width=_NAME)
   width = 0.8 / len(chosen)
   crowded = len(names) > 6
   with matplotlib.rc_context(plot_style.RC):
-    figure, axes = plot_style.canvas(5.4, 4.0)
+    figure, axes = plot_style.canvas(5.4, 3.4)
     for i, v in enumerate(chosen):
       place, height, error = [], [], []
       for k, name in enumerate(names):
@@ -221,15 +225,17 @@ def group_errors(
         width * 0.86,
         color=plot_style.MUTED if v.is_reference else style.colour,
         alpha=style.shade,
-        label=numerals.shorten(v.name, _NAME),
+        label=labels[v.name],
         zorder=2,
       )
+      if not np.any(error):
+        continue
       axes.errorbar(
         place,
         height,
         yerr=np.array(error).T,
         fmt='none',
-        ecolor=plot_style.INK,
+        color=plot_style.INK,
         elinewidth=0.9,
         capsize=2,
         capthick=0.9,
@@ -250,9 +256,12 @@ def group_errors(
   mode = 'a threshold of its own for each group'
   if key == 'groups_global':
     mode = 'one threshold for all groups'
-  several = any(len(v.runs) > 1 for v in chosen)
-  bars = 'standard deviations over runs' if several else '95 % intervals'
-  caption = f'Wrong decisions per group, {mode}, with {bars}.'
+  with_error = [
+    v
+    for v in chosen
+    if any(any(_error(v, key, name, 'accuracy')) for name in names)
+  ]
+  caption = f'Wrong decisions per group, {mode}.{_bars(with_error)}'
   if len(chosen) < len(having):
     caption += ' Drawn are the reference and the best of each bit width.'
   return Plot(
@@ -293,8 +302,9 @@ def training_loss(
   if not drawn:
     return None
   styles = plot_style.series(found)
+  labels = numerals.labels(list(drawn), width=_NAME)
   with matplotlib.rc_context(plot_style.RC):
-    figure, axes = plot_style.canvas(5.4, 4.0)
+    figure, axes = plot_style.canvas(5.4, 3.4)
     for name, (step, loss) in drawn.items():
       style = styles.get(name, plot_style.Series(None))
       named = style.colour is not None
@@ -302,12 +312,12 @@ def training_loss(
         step,
         loss,
         marker='o' if step.size == 1 else None,
-        label=numerals.shorten(name, _NAME) if named else None,
+        label=labels[name] if named else None,
         **style.line | {'linewidth': 1.2 if named else 0.6},
       )
     if all((loss > 0).all() for _, loss in drawn.values()):
       axes.set_yscale('log')
-      _plain_log_ticks(axes.yaxis, axes.get_ylim())
+      plot_axes.plain_log_ticks(axes.yaxis, axes.get_ylim())
     axes.margins(x=0.02)
     axes.set_xlabel('Step')
     axes.set_ylabel('Training loss')
@@ -357,7 +367,7 @@ def score_histogram(
     'genuine': plot_style.PALETTE[0],
   }
   with matplotlib.rc_context(plot_style.RC):
-    figure, axes = plot_style.canvas(5.4, 3.6)
+    figure, axes = plot_style.canvas(5.4, 3.0)
     for key, x in parts.items():
       if x.size:
         axes.stairs(
@@ -434,61 +444,6 @@ def _numbers(values: Any) -> np.ndarray:
   return values.astype(np.float64).ravel()
 
 
-def _floor(parts: Sequence[np.ndarray]) -> float:
-  """The lower end of a rate axis: below the smallest rate that is not zero."""
-  positive = np.concatenate(parts)
-  positive = positive[positive > 0]
-  smallest = positive.min() if positive.size else 1e-3
-  return float(np.clip(smallest * 0.7, 1e-7, 0.05))
-
-
-def _deviate_axis(axis: Any, low: float, high: float) -> None:
-  """Ticks at round percentages on a normal-deviate axis."""
-  ticks = [10.0**-k for k in range(7, 0, -1)] + [0.2, 0.4]
-  if low > 2e-4:
-    ticks += [m * 10.0**-k for k in (4, 3, 2) for m in (2, 5)]
-  ticks = sorted(t for t in ticks if low <= t <= high)
-  names = [f'{100 * t:.6g}' if t > 1e-6 else f'{100 * t:.0e}' for t in ticks]
-  axis.set_major_locator(FixedLocator(list(ndtri(ticks))))
-  axis.set_minor_locator(NullLocator())
-  axis.set_ticklabels(names)
-
-
-def _plain_log_ticks(axis: Any, limits: tuple[float, float]) -> None:
-  """Log ticks written as plain numbers, few enough not to touch."""
-  low, high = limits
-  decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))))
-  ticks = []
-  for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
-    ticks = [m * 10.0**k for k in decades for m in steps]
-    ticks = [t for t in ticks if low <= t <= high]
-    if len(ticks) <= 7:
-      break
-  if len(ticks) < 2:
-    ticks = list(np.geomspace(low, high, 5)[1:-1])
-  axis.set_major_locator(FixedLocator(ticks))
-  axis.set_minor_locator(NullLocator())
-  axis.set_major_formatter(FuncFormatter(lambda x, _: f'{x:.3g}'))
-
-
-def _error_axis(
-  axes: Axes, centres: Sequence[float], errors: Sequence[Sequence[float]]
-) -> None:
-  """A linear axis from zero; symmetric-log if values span a factor over 30."""
-  positive = sorted(c for c in centres if c > 0)
-  top = max(c + e[1] for c, e in zip(centres, errors, strict=True))
-  if positive and positive[-1] / positive[0] > 30:
-    linear = max(positive[0], top / 1e4)
-    axes.set_yscale('symlog', linthresh=linear, linscale=0.6)
-    ticks = [m * 10.0**k for k in range(-4, 3) for m in (1, 3)]
-    ticks = [0.0, *(t for t in ticks if linear <= t <= 1.3 * top)]
-    axes.set_yticks(ticks, [f'{t:g}' for t in ticks])
-    axes.yaxis.set_minor_locator(NullLocator())
-    axes.set_ylim(0, top * 1.3)
-    return
-  axes.set_ylim(0, top * 1.08 if top > 0 else 1)
-
-
 def _error(version: entries.Version, *path: str) -> tuple[float, float]:
   """Distances below and above a value: its interval, or the deviation."""
   found = entries.values(version, *path)
@@ -501,20 +456,18 @@ def _error(version: entries.Version, *path: str) -> tuple[float, float]:
   return max(0.0, found[0] - ends[0]), max(0.0, ends[1] - found[0])
 
 
-def _dodge(sizes: np.ndarray) -> np.ndarray:
-  """Sizes within 3 % of each other, set apart evenly around their mean."""
-  shown, order = sizes.astype(float), np.argsort(sizes, kind='stable')
-  span = np.log(sizes.max() / sizes.min()) + 2 * np.log(1.25)
-  start = 0
-  for stop in range(1, len(order) + 1):
-    if stop < len(order) and sizes[order[stop]] < 1.03 * sizes[order[start]]:
-      continue
-    cluster = np.sort(order[start:stop])
-    step = min(0.028, 0.22 / len(cluster)) * span
-    offsets = (np.arange(len(cluster)) - (len(cluster) - 1) / 2) * step
-    shown[cluster] = sizes[cluster].mean() * np.exp(offsets)
-    start = stop
-  return shown
+def _bars(having: Sequence[entries.Version]) -> str:
+  """What the error bars of these versions are, as a sentence."""
+  if not having:
+    return ''
+  if all(len(v.runs) == 1 for v in having):
+    return ' Thin bars are 95 % intervals.'
+  if all(len(v.runs) > 1 for v in having):
+    return ' Thin bars are standard deviations over runs.'
+  return (
+    ' Thin bars are standard deviations over runs, or 95 % intervals where '
+    'there is one run.'
+  )
 
 
 def _best_of_each_width(

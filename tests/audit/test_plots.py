@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from compress.audit import entries, plot_style, plots
+from compress.audit import entries, numerals, plot_style, plots
 from tests.audit import report_example
 
 
@@ -175,3 +175,11 @@ def test_one_point_is_drawn(eer):
   }
   found = entries.versions({'reference': entry, 'variants': []})
   assert plots.error_against_size(found) is not None
+
+
+def test_labels_tell_long_names_apart():
+  names = [f'{"common start " * 5}{i} common end' for i in range(3)]
+  labels = numerals.labels([*names, 'short'], width=20)
+  assert labels['short'] == 'short'
+  assert len(set(labels.values())) == 4
+  assert max(map(len, labels.values())) <= 20
