@@ -237,21 +237,39 @@ def group_rates(scores, genuine, groups, threshold: float, *, weigh=None):
   Raises:
     InputError: bad scores or shapes.
   """
+  compute = _rate_planner(scores, genuine, groups, threshold)
+  if weigh is None:
+    fmr, fnmr = compute(lambda index: np.ones((1, len(index))))
+    return fmr[0], fnmr[0]
+  return compute(weigh)
+
+
+def _rate_planner(scores, genuine, groups, threshold):
+  """Sorts the pairs into groups once; returns weigh -> (fmr, fnmr)."""
   scores, genuine = check_pairs(scores, genuine)
   groups, accept = np.asarray(groups), scores >= threshold
-  plain = weigh is None
-  weigh = weigh or (lambda index: np.ones((1, len(index))))
-  rates = []
-  for kind, wrong in ((~genuine, accept), (genuine, ~accept)):
-    columns = []
-    for name in group_names(groups):
-      index = np.flatnonzero(kind & (groups == name))
-      weights = weigh(index)
-      with np.errstate(invalid='ignore', divide='ignore'):
-        columns.append(weights @ wrong[index] / weights.sum(axis=1))
-    rates.append(np.stack(columns, axis=1))
-  fmr, fnmr = rates
-  return (fmr[0], fnmr[0]) if plain else (fmr, fnmr)
+  split = [
+    [
+      (index, wrong[index].astype(np.float64))
+      for index in (
+        np.flatnonzero(kind & (groups == name)) for name in group_names(groups)
+      )
+    ]
+    for kind, wrong in ((~genuine, accept), (genuine, ~accept))
+  ]
+
+  def compute(weigh):
+    rates = []
+    for members in split:
+      columns = []
+      for index, wrong in members:
+        weights = weigh(index)
+        with np.errstate(invalid='ignore', divide='ignore'):
+          columns.append(weights @ wrong / weights.sum(axis=1))
+      rates.append(np.stack(columns, axis=1))
+    return tuple(rates)
+
+  return compute
 
 
 def group_report(
@@ -302,9 +320,10 @@ def group_report(
     _group_planner(scores, genuine, groups, m, folds, grid, balanced)
     for m in MODES
   ]
+  rates = _rate_planner(scores, genuine, groups, threshold)
 
   def compute(weigh):
-    fmr, fnmr = group_rates(scores, genuine, groups, threshold, weigh=weigh)
+    fmr, fnmr = rates(weigh)
     per_group, one_for_all = (planner(weigh) for planner in planners)
     return dict(
       fmr=fmr, fnmr=fnmr, accuracy=per_group, accuracy_global=one_for_all
