@@ -33,7 +33,7 @@ def summary(found: Sequence[Version]) -> list[str]:
       _won_back(levels[level], reference),
     )
     lines.append(' '.join(part for part in parts if part))
-  return [_unbroken(line) for line in lines if line]
+  return [unbroken(line) for line in lines if line]
 
 
 def what_was_done(report: Mapping[str, Any]) -> list[str]:
@@ -211,8 +211,8 @@ def _width(level: tuple) -> str:
   return f'{shown[0]}-bit weight, {shown[1]}-bit activation'
 
 
-def _unbroken(line: str) -> str:
-  """A no-break space between a number and its per cent sign."""
+def unbroken(line: str) -> str:
+  """The line with a no-break space before every per cent sign."""
   return line.replace(' %', '\N{NO-BREAK SPACE}%')
 
 

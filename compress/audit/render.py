@@ -268,6 +268,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
     lstrip_blocks=True,
   )
   environment.filters['md'] = _markdown
+  environment.filters['unbroken'] = headline.unbroken
   return environment
 
 
@@ -276,7 +277,8 @@ def _markdown(value: Any, strip: bool = True) -> str:
   text = re.sub(r'\s+', ' ', str(value))
   text = text.strip() if strip else text
   text = text.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')
-  return re.sub(r'([\\`*_|\[\]~#])', r'\\\1', text)
+  text = re.sub(r'([\\`*_|~#])', r'\\\1', text)
+  return re.sub(r'\](?=[(\[:])', r'\\]', text)
 
 
 def _null_notes(report: Mapping[str, Any]) -> list[str]:

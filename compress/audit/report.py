@@ -19,7 +19,8 @@ An entry (all but `name` optional)
   verification: eer, tar_at_far {'1e-1', '1e-2', '1e-3'}, accuracy, in percent;
     interval: the same keys, each [low, high].
   difference: the same shape as verification, in points, variant minus
-    reference, with paired intervals.
+    reference, with paired intervals; groups and groups_global may be added,
+    each with avg, std, ser and interval {avg, std, ser}.
   flips: pairs, flipped, accept_to_reject, reject_to_accept (counts).
   groups (a threshold per group) and groups_global (one threshold): group name
     -> the shape of verification, where fmr and fnmr (percent) may be added;

@@ -268,7 +268,7 @@ def groups(found: Sequence[Version], *, key: str) -> Table | None:
   def cells(v):
     return (
       *(_measured(v, (key, name, 'accuracy')) for name in names),
-      *(_measured(v, (key, x)) for x in ('avg', 'std', 'ser')),
+      *(_group_summary(v, key, x) for x in ('avg', 'std', 'ser')),
     )
 
   return _build(
@@ -276,7 +276,8 @@ def groups(found: Sequence[Version], *, key: str) -> Table | None:
     title=f'Accuracy per group, {mode}',
     note='STD is the sample standard deviation of the groups’ accuracies '
     '(ddof 1, in points); SER is the largest error rate over the smallest. '
-    'Equal groups give STD 0 and SER 1.',
+    'Equal groups give STD 0 and SER 1. A mark compares with the reference '
+    'on the same draws of people.',
     columns=(
       *((name, '%') for name in names),
       ('Average', '%'),
@@ -285,6 +286,19 @@ def groups(found: Sequence[Version], *, key: str) -> Table | None:
     ),
     cells=cells,
   )
+
+
+def _group_summary(version: Version, key: str, name: str) -> Cell:
+  """Average, STD or SER, marked by its paired difference to the reference."""
+  cell = _measured(version, (key, name))
+  change = entries.dig(version.first, 'difference', key)
+  ends = entries.interval(change, name)
+  if version.is_reference or len(version.runs) > 1 or ends is None:
+    return cell
+  if ends[0] <= 0 <= ends[1]:
+    return cell._replace(mark='not resolved')
+  better = (ends[0] > 0) == (name == 'avg')
+  return cell._replace(mark='better' if better else 'worse')
 
 
 def group_rates(found: Sequence[Version]) -> Table | None:

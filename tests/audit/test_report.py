@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compress.audit import report
+from compress.audit import entries, numerals, report, tables
 from compress.errors import InputError
 from tests.audit import report_example
 
@@ -137,7 +137,7 @@ def test_page_tables_are_rectangular_and_in_their_own_box(page):
 
 def test_page_and_markdown_hold_every_variant_and_fact(written, page):
   given = report_example.example_report()
-  words = ' '.join(page.text)
+  words = ' '.join(page.text).replace('\N{NO-BREAK SPACE}', ' ')
   markdown = written['md'].read_text()
   for entry in [given['reference'], *given['variants']]:
     assert entry['name'] in words
@@ -180,7 +180,7 @@ def test_markdown_tables_are_rectangular(written):
       assert len(rows) > 2
       rows = []
   markdown = written['md'].read_text()
-  assert '| SFace (float32) | 32 / 32 | 0.22 \\[0.06, 0.41\\] |' in markdown
+  assert '| SFace (float32) | 32 / 32 | 0.22 [0.06, 0.41] |' in markdown
   assert '[arXiv:1712.05877](https://arxiv.org/abs/1712.05877)' in markdown
   assert '\n\n\n' not in markdown
 
@@ -469,3 +469,46 @@ def test_overwrites_an_older_report(tmp_path):
   report.write_report(minimal(study='new'), {}, tmp_path)
   assert report.read_report(tmp_path)['study'] == 'new'
   assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+  ('ends', 'avg', 'std'),
+  [
+    ([-0.1, 0.2], 'not resolved', 'not resolved'),
+    ([0.1, 0.2], 'better', 'worse'),
+    ([-0.2, -0.1], 'worse', 'better'),
+  ],
+)
+def test_group_summaries_are_marked_by_paired_intervals(ends, avg, std):
+  groups = {'a': {'accuracy': 99.0}, 'avg': 99.0, 'std': 1.0, 'ser': 2.0}
+  change = {'avg': 0.1, 'std': 0.1, 'interval': {'avg': ends, 'std': ends}}
+  variant = {'name': 'v', 'groups': groups, 'difference': {'groups': change}}
+  given = minimal(reference={'name': 'r', 'groups': groups}, variants=[variant])
+  table = tables.groups(entries.versions(given), key='groups')
+  assert [cell.mark for cell in table.rows[0]] == [''] * 6
+  assert [cell.mark for cell in table.rows[1]] == ['', '', '', avg, std, '']
+
+
+@pytest.mark.parametrize(
+  ('value', 'text'),
+  [
+    (0, '0.00'),
+    (0.0004, '0.0004'),
+    (-0.0004, '−0.0004'),
+    (-1.005, '−1.00'),
+    (12345.678, '12,345.68'),
+    (None, '–'),
+    (float('nan'), '–'),
+  ],
+)
+def test_fixed_numbers(value, text):
+  assert numerals.fixed(value) == text
+
+
+def test_numbers_with_units():
+  assert numerals.megabytes(38_696_353) == '38.70'
+  assert numerals.megabytes(261_220_000) == '261.2'
+  assert numerals.megabytes(4_200) == '0.004'
+  assert numerals.count(2_609_954_816) == '2.61 G'
+  assert numerals.count(167_040_000_000) == '167 G'
+  assert numerals.count(None) == '–'
