@@ -259,11 +259,9 @@ def _compare_configs(stored, given, source):
 
 
 def _compare_leaves(stored, leaves, source):
-  for path in [*leaves, *(path for path in stored if path not in leaves)]:
-    old, new = (
-      _describe(side.get(path))
-      for side in (stored, {p: _kind(leaf) for p, leaf in leaves.items()})
-    )
+  here = {path: _kind(leaf) for path, leaf in leaves.items()}
+  for path in [*here, *(path for path in stored if path not in here)]:
+    old, new = _describe(stored.get(path)), _describe(here.get(path))
     if old != new:
       raise InputError(
         f'{source} is of another network or optimizer: {path} is {old} there '

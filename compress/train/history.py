@@ -32,7 +32,12 @@ def to_line(step: int, metrics: Mapping[str, Any]) -> str:
   Returns:
     The line, with its line break. Numbers are written so that they are read
     back bit-equal.
+
+  Raises:
+    ValueError: a metric is called `step`.
   """
+  if 'step' in metrics:
+    raise ValueError('A metric may not be called step.')
   record: dict[str, Any] = {'step': step}
   for name, value in sorted(metrics.items()):
     value = np.asarray(value, np.float64)

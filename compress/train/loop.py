@@ -129,7 +129,7 @@ def fit(
       metrics = jax.device_get(metrics)
       run.record(number, metrics, number % log_every == 0 or number == steps)
       bar.set_postfix(
-        {'loss': f'{metrics["loss"]:.4g}', 'img/s': speed.after(images)},
+        {'loss': f'{float(metrics["loss"]):.4g}', 'img/s': speed.after(images)},
         refresh=False,
       )
       bar.update()

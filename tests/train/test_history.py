@@ -35,6 +35,11 @@ def test_non_finite_numbers_are_null_with_a_note():
   assert set(record) == {'step', 'loss', 'ranges'}
 
 
+def test_no_metric_is_called_step():
+  with pytest.raises(ValueError, match='called step'):
+    history.to_line(1, {'step': 2.0})
+
+
 def write(path, steps, tail=''):
   lines = [history.to_line(step, {'loss': step / 3}) for step in steps]
   path.write_text(''.join(lines) + tail)
