@@ -29,6 +29,7 @@ from compress.audit.bootstrap import (
   verification_figures as verification_figures,
 )
 from compress.audit.curves import det_curve as det_curve
+from compress.audit.disparity import Spread as Spread
 from compress.audit.disparity import (
   fairness_discrepancy_rate as fairness_discrepancy_rate,
 )
@@ -40,15 +41,14 @@ from compress.audit.disparity import (
 )
 from compress.audit.disparity import rate_gap as rate_gap
 from compress.audit.disparity import rate_ratio as rate_ratio
+from compress.audit.disparity import round_half_away as round_half_away
+from compress.audit.disparity import spread as spread
 from compress.audit.fairness import GroupReport as GroupReport
-from compress.audit.fairness import Spread as Spread
 from compress.audit.fairness import group_accuracy as group_accuracy
 from compress.audit.fairness import group_names as group_names
 from compress.audit.fairness import group_rates as group_rates
 from compress.audit.fairness import group_report as group_report
 from compress.audit.fairness import pair_groups as pair_groups
-from compress.audit.fairness import round_half_away as round_half_away
-from compress.audit.fairness import spread as spread
 from compress.audit.fairness import subject_strata as subject_strata
 from compress.audit.latency import measure as measure
 from compress.audit.latency import measure_batches as measure_batches

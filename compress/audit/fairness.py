@@ -25,17 +25,10 @@ from compress.audit.bootstrap import (
   verification_figures,
 )
 from compress.audit.curves import check_pairs
+from compress.audit.disparity import Spread, spread
 from compress.errors import InputError
 
 MODES = ('group', 'global')
-
-
-class Spread(NamedTuple):
-  """Summary of accuracies over groups, each float64 [...]."""
-
-  average: np.ndarray  # 0..1
-  std: np.ndarray  # sample standard deviation, ddof 1, 0..1
-  ser: np.ndarray  # largest error / smallest error, 1..inf
 
 
 class GroupReport(NamedTuple):
@@ -50,42 +43,6 @@ class GroupReport(NamedTuple):
   spread_global: Spread  # of `accuracy_global`, [B]
   fmr: np.ndarray  # float64 [B, G], at the fixed threshold
   fnmr: np.ndarray  # float64 [B, G], at the fixed threshold
-
-
-def round_half_away(x, decimals: int = 2) -> np.ndarray:
-  """Rounds halves away from zero, as printed tables do.
-
-  A value within 1e-9 units of the last place of a half counts as the half, so
-  that 86.535 rounds to 86.54 although its float64 lies below.
-  """
-  scaled = np.abs(np.asarray(x, np.float64)) * 10.0**decimals
-  return np.copysign(np.floor(scaled + 0.5 + 1e-9), x) / 10.0**decimals
-
-
-def spread(accuracy, *, decimals: int | None = 2) -> Spread:
-  """Average, STD and skewed error ratio of group accuracies.
-
-  Args:
-    accuracy: float [..., G], 0..1.
-    decimals: round the accuracies, in percent, to so many decimals first (the
-      printed tables of the literature are made so: 2); None for exact.
-
-  Returns:
-    The Spread; `ser` is inf where only the best group is free of errors and 1
-    where all groups are equal. NaN where a group is NaN; STD is NaN for one
-    group.
-  """
-  percent = 100 * np.asarray(accuracy, np.float64)
-  if decimals is not None:
-    percent = round_half_away(percent, decimals)
-  groups = percent.shape[-1]
-  average = percent.mean(-1)
-  squares = np.sum((percent - average[..., None]) ** 2, -1)
-  std = np.sqrt(squares / (groups - 1)) if groups > 1 else np.nan * average
-  worst, best = 100 - percent.min(-1), 100 - percent.max(-1)
-  with np.errstate(divide='ignore', invalid='ignore'):
-    ser = np.where(worst == best, 1.0, worst / best)
-  return Spread(average / 100, std / 100, ser)
 
 
 def pair_groups(image_groups, pairs) -> np.ndarray:

@@ -13,7 +13,8 @@ import numpy as np
 
 from compress.audit import disparity
 from compress.audit.bootstrap import percentile_interval
-from compress.audit.fairness import GroupReport, Spread
+from compress.audit.disparity import Spread
+from compress.audit.fairness import GroupReport
 from compress.audit.verification import far_note
 
 _SPREAD = (('avg', 'average', 100), ('std', 'std', 100), ('ser', 'ser', 1))
@@ -179,8 +180,8 @@ def spread_fields(
   for key, field, unit in _SPREAD:
     value = unit * getattr(point, field)[0]
     why = 'a group is not defined, or there is only one'
-    if math.isinf(value):
-      why = 'infinite: the best group has no error'
+    if key == 'ser' and not math.isfinite(value):
+      why = 'infinite or not defined: the best group has no error'
     put(entry, key, value, why)
   if samples is not None:
     entry['interval'] = {
@@ -190,7 +191,42 @@ def spread_fields(
   return entry
 
 
-def minus(a: Spread, b: Spread) -> Spread:
+def group_difference(
+  points: tuple[GroupReport, GroupReport],
+  samples: tuple[GroupReport, GroupReport] | None,
+  rates: str,
+  summary: str,
+  *,
+  level: float,
+) -> dict[str, Any]:
+  """Accuracies and their spread, a model's minus its reference's.
+
+  Args:
+    points: point estimates of the model and of the reference.
+    samples: theirs for the same draws; None for no intervals.
+    rates: 'accuracy' or 'accuracy_global'.
+    summary: 'spread' or 'spread_global'.
+    level: coverage of the intervals.
+
+  Returns:
+    Group name -> `accuracy` and `interval`; `avg`, `std`, `ser`, `interval`.
+  """
+  own, base = (getattr(x, rates) for x in points)
+  if samples:
+    drawn, other = (getattr(x, rates) for x in samples)
+  found = {}
+  for g, name in enumerate(points[0].names):
+    entry = found[name] = {}
+    put(entry, 'accuracy', 100 * (own - base)[0, g], _NO_PAIRS)
+    if samples:
+      pair = ends(drawn[:, g] - other[:, g], level=level)
+      entry['interval'] = {'accuracy': pair}
+  change = _minus(*(getattr(x, summary) for x in points))
+  spreads = _minus(*(getattr(x, summary) for x in samples)) if samples else None
+  return found | spread_fields(change, spreads, level=level)
+
+
+def _minus(a: Spread, b: Spread) -> Spread:
   """The difference of two spreads, NaN where both are infinite."""
   with np.errstate(invalid='ignore'):
     return Spread(*(x - y for x, y in zip(a, b, strict=True)))

@@ -291,27 +291,25 @@ def _difference(own, base, protocol, impostors: int) -> dict[str, Any]:
     level=protocol.level,
     impostors=impostors,
   )
+  intervals = dict(entry['interval']) if draw else {}
   if own.group_point is not None:
-    for place, key in (
-      ('groups', 'spread'),
-      ('groups_global', 'spread_global'),
+    for place, rates, key in (
+      ('groups', 'accuracy', 'spread'),
+      ('groups_global', 'accuracy_global', 'spread_global'),
     ):
-      drawn = None
-      if draw:
-        drawn = fields.minus(
-          getattr(own.group_samples, key), getattr(base.group_samples, key)
-        )
-      entry[place] = fields.spread_fields(
-        fields.minus(
-          getattr(own.group_point, key), getattr(base.group_point, key)
-        ),
-        drawn,
+      nested = fields.group_difference(
+        (own.group_point, base.group_point),
+        (own.group_samples, base.group_samples) if draw else None,
+        rates,
+        key,
         level=protocol.level,
       )
-      if draw:
-        entry['interval'][place] = entry[place].pop('interval')
+      entry[place] = nested
+      intervals[place] = nested.get('interval', {}) | {
+        name: nested[name].get('interval', {}) for name in own.group_point.names
+      }
   if draw:
-    entry['not_resolved'] = sorted(fields.holding_zero(entry['interval']))
+    entry['not_resolved'] = sorted(fields.holding_zero(intervals))
   return entry
 
 

@@ -59,6 +59,9 @@ def test_against_itself_nothing_changes():
   difference = found['difference']
   assert difference['eer'] == difference['accuracy'] == 0
   assert difference['groups']['std'] == 0
+  assert difference['groups']['interval']['std'] == [0, 0]
+  assert difference['groups']['a']['interval']['accuracy'] == [0, 0]
+  assert 'groups.a.accuracy' in difference['not_resolved']
   assert 'eer' in difference['not_resolved']
   assert 'groups.std' in difference['not_resolved']
   assert found['flips']['flipped'] == 0
