@@ -7,10 +7,6 @@ the page, the Markdown and the JSON.
 
 from compress.audit.accuracy import FoldAccuracy as FoldAccuracy
 from compress.audit.accuracy import best_accuracy as best_accuracy
-from compress.audit.accuracy import contiguous_folds as contiguous_folds
-from compress.audit.accuracy import (
-  identity_disjoint_folds as identity_disjoint_folds,
-)
 from compress.audit.accuracy import ten_fold_accuracy as ten_fold_accuracy
 from compress.audit.agreement import Agreement as Agreement
 from compress.audit.agreement import Flips as Flips
@@ -50,6 +46,10 @@ from compress.audit.fairness import group_rates as group_rates
 from compress.audit.fairness import group_report as group_report
 from compress.audit.fairness import pair_groups as pair_groups
 from compress.audit.fairness import subject_strata as subject_strata
+from compress.audit.folds import contiguous_folds as contiguous_folds
+from compress.audit.folds import (
+  identity_disjoint_folds as identity_disjoint_folds,
+)
 from compress.audit.latency import measure as measure
 from compress.audit.latency import measure_batches as measure_batches
 from compress.audit.proportions import homogeneity as homogeneity

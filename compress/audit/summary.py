@@ -13,11 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compress.audit import fairness, fields
-from compress.audit.accuracy import (
-  contiguous_folds,
-  identity_disjoint_folds,
-  ten_fold_accuracy,
-)
+from compress.audit.accuracy import ten_fold_accuracy
 from compress.audit.agreement import agreement
 from compress.audit.bootstrap import (
   FARS,
@@ -28,6 +24,7 @@ from compress.audit.bootstrap import (
 )
 from compress.audit.curves import check_pairs
 from compress.audit.fields import put
+from compress.audit.folds import contiguous_folds, identity_disjoint_folds
 from compress.audit.scores import cosine_scores
 from compress.audit.verification import (
   auc,
