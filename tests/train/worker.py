@@ -6,6 +6,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import jax
@@ -18,14 +19,22 @@ from tests.train import problem  # noqa: E402
 
 # Wide enough that a save takes a while, so that it can be killed inside.
 WIDTH = 50_000
+# Seconds per step, so that the killer does not come too late.
+PAUSE = 0.05
 
 
 def killed(folder):
   jax.config.update('jax_num_cpu_devices', 8)
+  batches = problem.batches()
+
+  def batch_fn(number):
+    time.sleep(PAUSE)
+    return batches(number)
+
   return train.fit(
     jax.jit(problem.step(), donate_argnums=0),
     problem.initial(WIDTH),
-    problem.batches(),
+    batch_fn,
     steps=problem.STEPS,
     folder=folder,
     config={'problem': 'pairs'},
