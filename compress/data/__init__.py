@@ -15,6 +15,7 @@ from compress.data.lfw import load_lfw as load_lfw
 from compress.data.orl import load_orl as load_orl
 from compress.data.pairs import load_folder as load_folder
 from compress.data.pairs import load_pairs as load_pairs
+from compress.data.recordio import load_recordio as load_recordio
 from compress.data.rfw import load_rfw as load_rfw
 from compress.data.splits import folds_by_identity as folds_by_identity
 from compress.data.splits import fraction as fraction
