@@ -61,6 +61,10 @@ class Walk:
     for node in nodes:
       for name in dict.fromkeys(node.inputs):
         self._readers.setdefault(name, []).append(node)
+      # Both formats ask for this order; it also rules out endless walks.
+      for name in node.outputs:
+        if name in self._readers:
+          self.fail(f'{name!r} is read before it is computed')
 
   def fail(self, reason: str) -> NoReturn:
     """Raises the InputError of this file: the reason, and what is right."""

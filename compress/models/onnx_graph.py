@@ -42,15 +42,15 @@ def read_onnx(path: str | os.PathLike, *, right: str) -> Walk:
       model, str(pathlib.Path(path).parent)
     )
     constants = {
-      tensor.name: onnx.numpy_helper.to_array(tensor)
+      _text(tensor.name): onnx.numpy_helper.to_array(tensor)
       for tensor in model.graph.initializer
     }
     nodes = [
       Node(
-        node.op_type,
-        tuple(node.input),
-        tuple(node.output),
-        {a.name: _attribute(onnx, a) for a in node.attribute},
+        _text(node.op_type),
+        tuple(map(_text, node.input)),
+        tuple(map(_text, node.output)),
+        {_text(a.name): _attribute(onnx, a) for a in node.attribute},
       )
       for node in model.graph.node
     ]
@@ -71,14 +71,22 @@ def read_onnx(path: str | os.PathLike, *, right: str) -> Walk:
     raise InputError(f'{path}: there is no graph in it; right is {right}')
   # The int8 SFace file also lists its weights as inputs, which nothing reads.
   read = {name for node in nodes for name in node.inputs} - constants.keys()
-  inputs = [i.name for i in model.graph.input if i.name in read]
+  names = [_text(value.name) for value in model.graph.input]
+  inputs = [name for name in names if name in read]
   return Walk(str(path), nodes, right=right, inputs=inputs, constants=constants)
+
+
+def _text(value: str | bytes) -> str:
+  """Returns text; protobuf gives bytes where a file's text is no UTF-8."""
+  if isinstance(value, bytes):
+    return value.decode('utf-8', 'replace')
+  return value
 
 
 def _attribute(onnx, proto):
   value = onnx.helper.get_attribute_value(proto)
   if isinstance(value, bytes):
-    return value.decode('utf-8', 'replace')
+    return _text(value)
   if isinstance(value, onnx.TensorProto):
     return onnx.numpy_helper.to_array(value)
   return value
