@@ -143,7 +143,7 @@ class InvertedBlock(nn.Module):
 
 
 class Stage(nn.Module):
-  """One halving inverted block, then residual ones of half its expansion.
+  """One halving inverted block, then residual ones.
 
   Attributes:
     features: output channels.
