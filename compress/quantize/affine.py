@@ -26,6 +26,10 @@ from compress.errors import InputError
 from compress.quantize.spec import AffineSpec as AffineSpec
 from compress.quantize.spec import QParams as QParams
 
+ROUND = {
+  'half_even': jnp.round,
+  'half_away': lambda x: lax.round(x, lax.RoundingMethod.AWAY_FROM_ZERO),
+}
 # Half a step, and 1/64 because the ends of a range are themselves rounded.
 _SLACK = 0.5 + 2.0**-6
 
@@ -283,16 +287,42 @@ def fake_quantize(
   scale, zero_point = _prepare(x, q, spec)
   low, high = spec.qmin - zero_point, spec.qmax - zero_point
   noise = _noise(x, spec, key)
-  static = (spec.rounding, spec.gradient)
-  return _project(static, x, scale, low, high, noise)
+  return _project((spec.rounding, spec.gradient), x, scale, low, high, noise)
+
+
+def project(
+  x: jax.Array,
+  scale: jax.Array,
+  low: jax.Array,
+  high: jax.Array,
+  *,
+  rounding: str,
+  noise: jax.Array | None = None,
+) -> jax.Array:
+  """The nearest of the levels `scale * (low, low + 1, ..., high)`.
+
+  Without a straight-through gradient; `fake_quantize` and `lsq` add theirs.
+
+  Args:
+    x: float array.
+    scale: broadcastable to it.
+    low: `qmin - Z`, likewise.
+    high: `qmax - Z`, likewise.
+    rounding: as in `AffineSpec`.
+    noise: uniform in [0, 1), of `x`'s shape, for stochastic rounding.
+
+  Returns:
+    Array of `x`'s shape and dtype.
+  """
+  code = _offset_code(rounding, x, scale, low, high, noise)
+  # Integers have no negative zero.
+  code = jnp.where(code == 0, 0.0, code)
+  return _round_to(code * scale, x.dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _project(static, x, scale, low, high, noise):
-  code = _offset_code(static[0], x, scale, low, high, noise)
-  # Integers have no negative zero.
-  code = jnp.where(code == 0, 0.0, code)
-  return _round_to(code * scale, x.dtype)
+  return project(x, scale, low, high, rounding=static[0], noise=noise)
 
 
 @_project.defjvp
@@ -306,12 +336,13 @@ def _project_jvp(static, primals, tangents):
   wide = x.astype(scale.dtype)
   ends = (low - _SLACK) * scale, (high + _SLACK) * scale
   inside = jnp.clip(wide, *ends) == wide
-  return out, _keep_where(inside, dx)
+  return out, keep_where(inside, dx)
 
 
 # Rematerialized, or the zeros would be kept for the backward pass as well.
 @functools.partial(jax.checkpoint, prevent_cse=False)
-def _keep_where(mask, x):
+def keep_where(mask: jax.Array, x: jax.Array) -> jax.Array:
+  """`x` where the mask is set, else 0; linear in `x`, keeps the mask only."""
   return jnp.where(mask, x, jnp.zeros_like(x))
 
 
@@ -319,10 +350,8 @@ def _offset_code(rounding, x, scale, low, high, noise):
   """`q - Z` as floats; clipping to integers first gives the same as after."""
   ratio = divide(x.astype(scale.dtype), scale)
   ratio = jnp.clip(ratio, low, high)
-  if rounding == 'half_even':
-    return jnp.round(ratio)
-  if rounding == 'half_away':
-    return lax.round(ratio, lax.RoundingMethod.AWAY_FROM_ZERO)
+  if rounding != 'stochastic':
+    return ROUND[rounding](ratio)
   floor = jnp.floor(ratio)
   # floor(ratio + noise) would round the sum first, and lift large integers.
   return floor + (noise < ratio - floor).astype(ratio.dtype)

@@ -1,7 +1,5 @@
 """The range of least information loss, from a histogram."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -12,7 +10,7 @@ from compress.quantize.observers import Observer
 
 
 def kl(
-  *, candidate_bins: int = 2048, signed: bool = False, bins: int = 8192
+  *, candidate_bins: int = 2048, signed: bool = False, bins: int = 32768
 ) -> Observer:
   """The threshold with the least information lost (TensorRT's calibration).
 
@@ -31,8 +29,8 @@ def kl(
   Args:
     candidate_bins: thresholds to try, at least 2.
     signed: keep the sign.
-    bins: of the state, on each side of 0, a power of two; at least four times
-      the candidates keeps the error of resampling small.
+    bins: of the state, on each side of 0, a power of two; many times the
+      candidates, so that resampling adds no noise.
 
   Returns:
     An observer with a `Histogram` state, per tensor.
@@ -56,29 +54,49 @@ def kl(
       right = _resample(positive, edges, top, candidate_bins)
       left = _resample(negative[::-1], edges, top, candidate_bins)
       counts = jnp.concatenate([left[::-1], right])
-      middle, levels = candidate_bins, spec.qmax - spec.qmin + 1
+      levels = spec.qmax - spec.qmin + 1
     else:
       counts = _resample(*histogram.magnitudes(state), top, candidate_bins)
-      middle = 0
-    stops = jnp.arange(
-      math.ceil(levels / (2 if signed else 1)), candidate_bins + 1
-    ).astype(jnp.int32)
-    loss = lax.map(
-      lambda i: _divergence(
-        counts, middle - i if signed else 0, middle + i, levels
-      ),
-      stops,
-    )
-    stop = stops[jnp.argmin(loss)].astype(jnp.float32)
-    threshold = top * stop / candidate_bins
+    kept = kl_threshold(counts, levels, signed=signed).astype(jnp.float32)
+    threshold = top * kept / candidate_bins
     return histogram.ends(state, -threshold, threshold)
 
   return histogram.histogram_observer(bins, range_)
 
 
+def kl_threshold(
+  counts: jax.Array, levels: int, *, signed: bool = False
+) -> jax.Array:
+  """How many bins to keep: the search of `kl` on a given histogram.
+
+  Args:
+    counts: float32 [bins] of |x|; or [2 bins] about 0, if signed.
+    levels: number of codes that the kept bins get.
+    signed: which of the two `counts` is.
+
+  Returns:
+    int32, bins kept (on each side of 0).
+  """
+  bins = counts.size // 2 if signed else counts.size
+  fewest = min(bins, -(-levels // 2) if signed else levels)
+  stops = jnp.arange(fewest, bins + 1, dtype=jnp.int32)
+
+  def loss(stop):
+    if signed:
+      return _divergence(counts, bins - stop, bins + stop, levels)
+    return _divergence(counts, 0, stop, levels)
+
+  return stops[jnp.argmin(lax.map(loss, stops))]
+
+
 def _resample(counts, edges, top, bins):
+  """Counts in `bins` bins of [0, top].
+
+  Whole counts, because an element split over two bins of a sparse tail would
+  hide that one of them is empty.
+  """
   fresh = jnp.linspace(0.0, 1.0, bins + 1, dtype=jnp.float32) * top
-  return -jnp.diff(jnp.interp(fresh, edges, histogram.tail(counts)))
+  return -jnp.diff(jnp.round(jnp.interp(fresh, edges, histogram.tail(counts))))
 
 
 def _divergence(counts, start, stop, levels):
