@@ -16,6 +16,7 @@ that eager, jitted, simulated and exported codes are the same.
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -193,10 +194,7 @@ def expand(
   groups, _, channels = values.shape
   rows = jnp.broadcast_to(values, (groups, spec.group_size, channels))
   rows = rows.reshape(-1, channels)
-  count = 1
-  for n in moved[:-1]:
-    count *= n
-  return jnp.moveaxis(rows[:count].reshape(moved), -1, axis)
+  return jnp.moveaxis(rows[: math.prod(moved[:-1])].reshape(moved), -1, axis)
 
 
 def quantize(

@@ -268,30 +268,14 @@ def sample_minmax(*, axis: int | None = None) -> Observer:
 
 
 def init_moments(shape: tuple[int, ...], axis: int | None) -> Moments:
-  """The moments of nothing.
-
-  Args:
-    shape: of the tensors to come.
-    axis: channel axis or None.
-
-  Returns:
-    A state.
-  """
+  """The moments of nothing; `shape` is that of the tensors to come."""
   zeros = jnp.zeros(range_shape(shape, axis), jnp.float32)
   inf = jnp.full(zeros.shape, jnp.inf, jnp.float32)
   return Moments(jnp.zeros((), jnp.float32), zeros, zeros, inf, -inf)
 
 
 def moments_of(x: jax.Array, axis: int | None) -> Moments:
-  """The moments of one tensor.
-
-  Args:
-    x: float array.
-    axis: channel axis or None.
-
-  Returns:
-    A state.
-  """
+  """The moments of one tensor, or of each of its channels."""
   mean = reduce_all_but(x, axis, jnp.mean)
   deviation = x.astype(jnp.float32) - mean
   return Moments(
