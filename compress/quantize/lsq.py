@@ -90,7 +90,7 @@ def lsq(
   Args:
     v: float array.
     s: steps, of the shape of `QParams.scale`.
-    spec: the quantizer; symmetric, not dynamic, deterministic rounding.
+    spec: the quantizer; not dynamic, deterministic rounding.
     zero_point: int32 of `s`'s shape, in [qmin, qmax], for an asymmetric spec;
       a constant for differentiation.
     offset: LSQ+'s beta, of `s`'s shape; None for LSQ.

@@ -34,7 +34,9 @@ def quantize_weights(
       QuantFace does (Boutros et al. 2022); otherwise the range is the one of
       the weights that `init` sees, and stays.
     learned: learn the scales with the weights by LSQ's gradient (Esser et al.
-      2020, arXiv:1902.08153). The specs must then be symmetric and static.
+      2020, arXiv:1902.08153). The specs must then be symmetric and static. The
+      first scales are those of `range_fn`, good for a trained network as it
+      is, and not the paper's `2 mean|v| / sqrt(Q_P)` (`lsq.lsq_init`).
     range_fn: `(x, spec) -> (lo, hi)`, where a range comes from.
     key: random key; needed if a spec rounds stochastically. A new rounding is
       drawn by every `update`, which folds in the step.
@@ -52,7 +54,7 @@ def quantize_weights(
 
     def visit(leaf, spec, path):
       if learned:
-        learnt[path] = lsq.lsq_init(leaf, spec)
+        learnt[path] = qparams(leaf, spec).scale
       elif not spec.dynamic:
         ranged[path] = qparams(leaf, spec)
       return leaf
@@ -65,7 +67,7 @@ def quantize_weights(
 
   def parameters(leaf, spec, path, state) -> QParams:
     if learned:
-      return lsq.lsq_qparams(state.learned[path])
+      return lsq.lsq_qparams(state.learned[path], spec)
     if spec.dynamic:
       return qparams(jax.lax.stop_gradient(leaf), spec)
     return state.carried['qparams'][path]

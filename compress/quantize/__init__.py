@@ -1,0 +1,40 @@
+"""Numbers with fewer bits: grids, ranges, weights, activations."""
+
+from compress.quantize import aciq as aciq
+from compress.quantize import conventions as conventions
+from compress.quantize import kl as kl
+from compress.quantize import lsq as lsq
+from compress.quantize.activations import INPUTS as INPUTS
+from compress.quantize.activations import QUANTFACE as QUANTFACE
+from compress.quantize.activations import Placement as Placement
+from compress.quantize.activations import activation_plan as activation_plan
+from compress.quantize.activations import activation_rule as activation_rule
+from compress.quantize.activations import calibrate as calibrate
+from compress.quantize.activations import finalize as finalize
+from compress.quantize.activations import observe as observe
+from compress.quantize.activations import (
+  observe_and_quantize as observe_and_quantize,
+)
+from compress.quantize.activations import observe_batches as observe_batches
+from compress.quantize.activations import placed_names as placed_names
+from compress.quantize.activations import (
+  quantize_activations as quantize_activations,
+)
+from compress.quantize.affine import dequantize as dequantize
+from compress.quantize.affine import fake_quantize as fake_quantize
+from compress.quantize.affine import qparams_from_range as qparams_from_range
+from compress.quantize.affine import quantize as quantize
+from compress.quantize.affine import tensor_qparams as tensor_qparams
+from compress.quantize.affine import tensor_range as tensor_range
+from compress.quantize.histogram import mse as mse
+from compress.quantize.histogram import mse_range as mse_range
+from compress.quantize.histogram import percentile as percentile
+from compress.quantize.observers import Observer as Observer
+from compress.quantize.observers import cumulative as cumulative
+from compress.quantize.observers import ema_minmax as ema_minmax
+from compress.quantize.observers import mean_std as mean_std
+from compress.quantize.observers import minmax as minmax
+from compress.quantize.observers import sample_minmax as sample_minmax
+from compress.quantize.spec import AffineSpec as AffineSpec
+from compress.quantize.spec import QParams as QParams
+from compress.quantize.weights import quantize_weights as quantize_weights

@@ -1,0 +1,79 @@
+"""How every binary starts and ends: flags, one-line errors, exit statuses.
+
+Status 0: done. 1: a programming error, with its traceback. 2: something given
+from outside is wrong, with one line that says what. 130: interrupted.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from compress.errors import InputError
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+  try:
+    rest = flags.FLAGS(list(argv))
+  except flags.Error as error:
+    _stop(' '.join(str(error).split()))
+  if len(rest) > 1:
+    _stop(f'unknown argument {rest[1]!r}; flags start with --, see --help')
+  return rest
+
+
+def _stop(message: str):
+  print(f'error: {message}', file=sys.stderr)
+  sys.exit(2)
+
+
+def run(main: Callable[[], None]) -> None:
+  """Parses the flags and runs a binary.
+
+  `--help` prints the binary's own flags and what its module says of it.
+
+  Args:
+    main: called without arguments. `InputError` from it ends the program with
+      status 2 and its message on one line of standard error.
+  """
+
+  def guarded(argv):
+    del argv
+    # What libraries tell of every file they write would bury the progress.
+    logging.set_verbosity(logging.WARNING)
+    try:
+      main()
+    except InputError as error:
+      _stop(' '.join(str(error).split()))
+    except KeyboardInterrupt:
+      print('interrupted; run the same command to resume', file=sys.stderr)
+      sys.exit(130)
+
+  app.run(guarded, argv=_with_status_zero(sys.argv), flags_parser=_parse)
+
+
+def _with_status_zero(argv: Sequence[str]) -> list[str]:
+  """Prints `--help` at once: absl ends it with status 1, as for an error."""
+  asked = {'--help', '-help', '-h', '-?', '--helpfull', '--helpshort'}
+  if asked & set(argv[1:]):
+    main = sys.modules['__main__']
+    print((main.__doc__ or '').strip())
+    print(f'\nflags:\n{_flag_help(main)}')
+    sys.exit(0)
+  return list(argv)
+
+
+def _flag_help(main) -> str:
+  lines = []
+  own = flags.FLAGS.get_key_flags_for_module(main)
+  for flag in own:
+    name = f'--[no]{flag.name}' if flag.boolean else f'--{flag.name}'
+    default = flag.default_as_str
+    if default is not None:
+      name += f' (default: {default.strip(chr(39))})'
+    lines.append(f'  {name}')
+    lines += [
+      f'      {line}'
+      for line in flags.text_wrap(flag.help or '', 72).splitlines()
+    ]
+  return '\n'.join(lines)

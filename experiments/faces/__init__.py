@@ -1,0 +1,1 @@
+"""Parts that the face studies share: networks, people, students, judgement."""

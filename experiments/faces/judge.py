@@ -1,0 +1,325 @@
+"""From finished runs to the report: judgement, latency, words."""
+
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+import jax
+import numpy as np
+
+from compress import audit, data, encode, graph
+from compress import packed as packed_lib
+from experiments.faces import networks as networks_lib
+from experiments.faces import student as student_lib
+
+METHODS = {
+  'post_training': {
+    'summary': 'Weights and activations are rounded to the low-bit grid; '
+    'activation ranges come from calibration photographs; nothing is trained.',
+    'paper': 'Jacob et al., 2018, Quantization and Training of Neural Networks '
+    'for Efficient Integer-Arithmetic-Only Inference, arXiv:1712.05877',
+    'url': 'https://arxiv.org/abs/1712.05877',
+  },
+  'quantface': {
+    'summary': 'The quantized network is fine-tuned to give the embeddings of '
+    'the original: mean squared error of normalised embeddings, no labels.',
+    'paper': 'Boutros et al., 2022, QuantFace, arXiv:2206.10526',
+    'url': 'https://arxiv.org/abs/2206.10526',
+  },
+  'ekd': {
+    'summary': 'Fine-tuned so that each pair of photographs ranks among the '
+    'decision thresholds as it does for the original; identities tell which '
+    'pairs are of one person, there is no classifier.',
+    'paper': 'Huang et al., 2022, Evaluation-oriented Knowledge Distillation, '
+    'arXiv:2206.02325, as used in Ef-QuantFace, arXiv:2402.18163',
+    'url': 'https://arxiv.org/abs/2402.18163',
+  },
+  'ekd_class': {
+    'summary': 'The same, with an ArcFace classifier over the training people '
+    'beside it.',
+    'paper': 'Huang et al., 2022, arXiv:2206.02325; Deng et al., 2019, '
+    'ArcFace, arXiv:1801.07698',
+    'url': 'https://arxiv.org/abs/1801.07698',
+  },
+}
+
+CONVENTIONS = (
+  'MB are millions of bytes. Nominal: bits times weights, as papers count. '
+  'Packed: codes packed to their bits, with scales and all that stays in '
+  'floating point. On disk: the size of the file that was written, read back '
+  'and judged.',
+  'TAR at FAR is the largest share of genuine pairs accepted by a threshold '
+  'that accepts no more than that share of impostor pairs.',
+  'Intervals hold 95 %: people, not pairs, are drawn again; differences to the '
+  'reference are drawn on the same people.',
+  'STD over groups is the sample standard deviation; SER is the largest error '
+  'divided by the smallest.',
+  'Quantization is simulated in floating point on the stored integers, so the '
+  'latency is that of the simulation and shows no speed-up of integer '
+  'arithmetic. Bit-operations are multiply-accumulates times weight bits times '
+  'activation bits.',
+)
+
+
+def compile_reference(network, rules):
+  """The reference, `images -> embeddings`, compiled."""
+  apply = network.apply
+  if rules:
+    apply = graph.rewrite(apply, graph.compose(*rules))
+  function = jax.jit(apply)
+  return lambda images: function(network.variables, images)
+
+
+def make_report(
+  *,
+  settings,
+  network,
+  splits,
+  everyone,
+  teachers,
+  reference,
+  reference_bytes,
+  runs,
+  finished,
+  rules,
+  command,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """Judges every finished run and words the report.
+
+  Args:
+    settings: of the study.
+    network: the reference.
+    splits: one `Faces` a fold.
+    everyone: all photographs, for the reference's own figure, or None.
+    teachers: the reference's embeddings, one `Teacher` a fold.
+    reference: compiled, `images -> embeddings`.
+    reference_bytes: its `bytes` entry.
+    runs: the runs, in order.
+    finished: the `(embeddings, entry)` of each.
+    rules: rewrite rules of the timed functions.
+    command: the command line.
+
+  Returns:
+    The report and the curves, for `audit.write_report`.
+  """
+  protocol = audit.Protocol(draws=settings.bootstrap)
+  traced = graph.trace(
+    network.apply,
+    network.variables,
+    jax.ShapeDtypeStruct((1, 112, 112, 3), np.float32),
+  )
+  cost = graph.cost(traced)
+  latency = _latency(settings, reference, runs, network, rules)
+  base = {
+    'name': network.name,
+    'method': 'reference',
+    'weight_bits': 32,
+    'activation_bits': 32,
+    'seed': None,
+    'parameters': cost.parameters,
+    'macs': cost.macs,
+    'bops': cost.bops,
+    'bytes': reference_bytes,
+    'latency_ms': latency['reference'],
+    'execution': 'float',
+    'weights': network.provenance,
+  }
+  judged = [
+    _judge(teacher.test, split.test, protocol)
+    for split, teacher in zip(splits, teachers, strict=True)
+  ]
+  base |= judged[0]
+  if len(judged) > 1:
+    base['runs'] = [{**j, 'fold': i} for i, j in enumerate(judged)]
+  if everyone is not None:
+    base['all_people'] = _all_people(everyone, reference, protocol)
+  curves = {
+    network.name: _curve(teachers[0].test, splits[0].test),
+    'scores': {network.name: _scores(teachers[0].test, splits[0].test)},
+    'training': {},
+  }
+  variants = []
+  for run, (embeddings, entry) in zip(runs, finished, strict=True):
+    split, teacher = splits[run.fold], teachers[run.fold]
+    training = entry.pop('training')
+    if training['step'] and run.name not in curves['training']:
+      curves['training'][run.name] = training
+    curves.setdefault(run.name, _curve(embeddings, split.test))
+    variants.append(
+      {
+        'name': run.name,
+        'method': run.method,
+        'baseline': run.method == 'post_training',
+        'weight_bits': run.weight_bits,
+        'activation_bits': run.activation_bits,
+        'seed': run.seed,
+        'fold': run.fold,
+        **entry,
+        'latency_ms': latency[run.weight_bits, run.activation_bits],
+        'execution': 'simulated',
+        **_judge(embeddings, split.test, protocol, teacher.test),
+      }
+    )
+  used = dict.fromkeys(run.method for run in runs)
+  report = {
+    'study': 'face_quantization',
+    'title': 'What quantizing a face network cost',
+    'description': _description(settings, network),
+    'command': command,
+    'environment': environment(),
+    'dataset': _dataset(splits, settings),
+    'reference': base,
+    'variants': variants,
+    'methods': {name: METHODS[name] for name in used},
+    'conventions': list(CONVENTIONS),
+    'notes': _notes(settings),
+    'reproduce': [command],
+    'settings': {
+      k: v for k, v in vars(settings).items() if k not in ('variants',)
+    },
+  }
+  return report, curves
+
+
+def _judge(embeddings, test, protocol, reference=None) -> dict[str, Any]:
+  return audit.summarize(
+    embeddings,
+    test.pairs,
+    test.genuine,
+    identities=test.identities,
+    groups=test.groups,
+    folds=test.folds,
+    reference=reference,
+    protocol=protocol,
+  )
+
+
+def _all_people(dataset, reference, protocol) -> dict[str, Any]:
+  """The reference on every photograph, those to train on included."""
+  pairs = data.all_pairs(dataset)
+  embeddings = networks_lib.embed(reference, dataset.images)
+  found = _judge(embeddings, pairs, protocol)
+  return {'people': len(dataset.people), **found}
+
+
+def _scores(embeddings, test) -> dict[str, Any]:
+  scores = audit.cosine_scores(embeddings, test.pairs)
+  return {
+    'genuine': scores[test.genuine],
+    'impostor': scores[~test.genuine],
+  }
+
+
+def _curve(embeddings, test) -> dict[str, Any]:
+  scores = audit.cosine_scores(embeddings, test.pairs)
+  return audit.det_curve(scores, test.genuine)
+
+
+def _latency(settings, reference, runs, network, rules) -> dict[Any, Any]:
+  """Milliseconds of the reference and of one twin a bit width, interleaved."""
+  functions, keys = (
+    {'reference': jax.jit(reference)},
+    {'reference': 'reference'},
+  )
+  for run in runs:
+    key = run.weight_bits, run.activation_bits
+    if key not in keys:
+      keys[key] = f'w{key[0]}a{key[1]}'
+      functions[keys[key]] = _stored_twin(settings, run, network, rules)
+
+  def batch(size):
+    return np.zeros((size, 112, 112, 3), np.float32) + 128
+
+  one = dict(repeats=1, warmup=0) if settings.smoke else {}
+  small = audit.measure_batches(
+    functions,
+    batch,
+    batch_sizes=(1,),
+    **one or dict(repeats=20, warmup=3),
+  )
+  large = audit.measure_batches(
+    functions,
+    batch,
+    batch_sizes=(32,),
+    **one or dict(repeats=5, warmup=1),
+  )
+  return {k: {**small[name], **large[name]} for k, name in keys.items()}
+
+
+def _stored_twin(settings, run, network, rules):
+  recipe = settings.recipe(run.weight_bits, run.activation_bits)
+  tree = encode.load(run.folder / 'network.safetensors').tree
+  stored = packed_lib.unpack_tree(tree)
+  frozen = student_lib.frozen_twin(network, recipe, rules=rules)
+  return jax.jit(lambda images: frozen(stored, images))
+
+
+def environment() -> dict[str, Any]:
+  """What a figure may depend on."""
+  names = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
+  return {
+    'python': platform.python_version(),
+    **{name: importlib.metadata.version(name) for name in names},
+    'device': jax.devices()[0].device_kind,
+    'devices': len(jax.devices()),
+    'cores': os.cpu_count(),
+    'system': platform.system(),
+  }
+
+
+def _dataset(splits, settings) -> dict[str, Any]:
+  test = splits[0].test
+  count = None if test.identities is None else len(np.unique(test.identities))
+  entry = {
+    'name': test.name,
+    'people': count,
+    'photos': len(test.images),
+    'genuine_pairs': int(test.genuine.sum()),
+    'impostor_pairs': int((~test.genuine).sum()),
+    'training_people': len(splits[0].train.people),
+    'training_photos': len(splits[0].train.images),
+    'split': splits[0].split,
+  }
+  if settings.folds > 1:
+    entry['split'] = (
+      f'{settings.folds} folds over all people; each is trained on the others. '
+      f'The first: {splits[0].split}'
+    )
+  return entry
+
+
+def _description(settings, network) -> list[str]:
+  where = {
+    'inputs': 'at the inputs of every convolution and dense layer, so that an '
+    'integer engine can run the network',
+    'quantface': 'after every PReLU and residual sum, as QuantFace places them',
+  }[settings.placement]
+  return [
+    f'The trained network {network.name} was stored with fewer bits in its '
+    f'weights, one scale per {settings.granularity}, and its activations were '
+    f'quantized {where}. Some versions were then fine-tuned for '
+    f'{settings.steps} steps of {settings.batch} photographs with the original '
+    'as teacher.',
+    'Every version was written to a file, read back, and judged on photographs '
+    'of people that it was neither calibrated nor trained on: two photographs '
+    'of one person should be told the same, two of different people different.',
+  ]
+
+
+def _notes(settings) -> list[str]:
+  notes = []
+  if settings.smoke:
+    notes.append('A smoke run: too little of everything for its figures.')
+  if settings.dataset == 'orl':
+    notes.append(
+      'ORL: 40 people, ten grey photographs each (AT&T Laboratories '
+      'Cambridge; Samaria and Harter, 1994). Few people, so the intervals are '
+      'wide; photographed in one laboratory, so the task is easy.'
+    )
+  if settings.placement == 'inputs':
+    notes.append(
+      'The photograph itself enters the first layer with 8 bits, its own '
+      'precision, in every version.'
+    )
+  return notes

@@ -1,0 +1,365 @@
+"""A network's quantized twin: what is trained, what is carried, what is stored.
+
+The twin is a pure function of two trees. `trained` holds what gradients reach
+(weights and learned scales); `carried` what they do not (ranges, zero points,
+batch statistics). What is judged is neither: it is the tree of packed tensors
+that goes into the file.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from compress import compressor as compressor_lib
+from compress import graph as graph_lib
+from compress import packed as packed_lib
+from compress import quantize
+from compress.compressor import State
+from compress.packed import Dense
+from compress.quantize import AffineSpec, QParams
+from experiments.faces.networks import Network
+
+PLACEMENTS = {'inputs': quantize.INPUTS, 'quantface': quantize.QUANTFACE}
+OBSERVERS = {
+  'minmax': quantize.minmax,
+  'cumulative': quantize.cumulative,
+  'ema': quantize.ema_minmax,
+  'sample_minmax': quantize.sample_minmax,
+  'mean_std': quantize.mean_std,
+  'percentile': quantize.percentile,
+  'mse': quantize.mse,
+  'kl': quantize.kl.kl,
+  'aciq': quantize.aciq.aciq,
+}
+IMAGE_BITS = 8
+"""The image that enters the first layer: its pixels are 8-bit numbers."""
+
+QUANTFACE_STEPS = 299
+"""Steps during which QuantFace updates its activation ranges."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """Every choice that makes a quantized twin.
+
+  Attributes:
+    weight_bits: 2 to 8, or 16.
+    activation_bits: 2 to 8, or 16.
+    granularity: of weight scales: `tensor`, `channel` or `group`.
+    group_size: weights of a group.
+    placement: where activations are quantized, `inputs` or `quantface`.
+    observer: how an activation range comes from what was seen.
+    weight_range: where a kernel's range comes from, `minmax` or `mse`.
+    ranges: in training: `frozen` as calibrated, `running` (updated by the
+      first 299 steps, as QuantFace), or `learned` (LSQ).
+    batch_norm: `frozen` (folded where it can be) or `batch` (statistics of
+      the batch in training, moving averages at inference).
+  """
+
+  weight_bits: int = 8
+  activation_bits: int = 8
+  granularity: str = 'channel'
+  group_size: int | None = None
+  placement: str = 'inputs'
+  observer: str = 'mse'
+  weight_range: str = 'mse'
+  ranges: str = 'learned'
+  batch_norm: str = 'frozen'
+
+  def weight_spec(self) -> AffineSpec:
+    """The quantizer of kernels: QuantFace's, or a symmetric one."""
+    shared = {
+      'bits': self.weight_bits,
+      'granularity': self.granularity,
+      'group_size': self.group_size,
+    }
+    if self.placement == 'quantface':
+      return AffineSpec(
+        symmetric=False,
+        bounds='full',
+        gradient='identity',
+        dynamic=True,
+        **shared,
+      )
+    return AffineSpec(symmetric=True, bounds='narrow', **shared)
+
+  def activation_spec(self, bits: int | None = None) -> AffineSpec:
+    """The quantizer of activations: one asymmetric range a tensor."""
+    return AffineSpec(
+      bits=bits or self.activation_bits,
+      symmetric=False,
+      bounds='unsigned',
+      gradient='identity' if self.placement == 'quantface' else 'clipped',
+    )
+
+  def weight_rules(self) -> compressor_lib.Rules:
+    """Kernels; in QuantFace's placement PReLU slopes too, as it has them."""
+    rules = [('(.*/)?kernel', self.weight_spec())]
+    if self.placement == 'quantface':
+      slope = dataclasses.replace(
+        self.activation_spec(), bounds='full', dynamic=True
+      )
+      rules.append(('(.*/)?slope', slope))
+    return tuple(rules)
+
+  def activation_rules(self, first: str) -> compressor_lib.Rules:
+    """All placed activations alike, but the image in no fewer than 8 bits."""
+    bits = max(IMAGE_BITS, self.activation_bits)
+    return (
+      (first, self.activation_spec(bits)),
+      ('.*', self.activation_spec()),
+    )
+
+
+class Student(NamedTuple):
+  """A quantized twin.
+
+  Attributes:
+    apply: `(trained, carried, images, *, train) -> (embeddings, carried)`.
+    trained: pytree to train, as initialised.
+    carried: pytree to carry, as initialised.
+    pack: `(trained, carried) -> tree`, a packed tensor at every leaf.
+    frozen: `(unpacked tree, images) -> embeddings`, on what was stored.
+    graph: the traced network, for one image.
+    weight_specs: leaf path to spec.
+    activation_specs: activation name to spec.
+  """
+
+  apply: Callable[..., Any]
+  trained: dict[str, Any]
+  carried: dict[str, Any]
+  pack: Callable[..., Any]
+  frozen: Callable[..., jax.Array]
+  graph: graph_lib.Graph
+  weight_specs: dict[str, AffineSpec]
+  activation_specs: dict[str, AffineSpec]
+
+
+class _Model(NamedTuple):
+  """The network as the twin sees it: folded, or with its BatchNorm."""
+
+  apply: Callable[..., Any]
+  train_apply: Callable[..., Any]
+  variables: dict[str, Any]
+
+
+def make_student(
+  network: Network,
+  recipe: Recipe,
+  calibration: np.ndarray,
+  *,
+  rules: Sequence[graph_lib.Rule] = (),
+  batch: int = 50,
+) -> Student:
+  """Quantizes a network after training; the twin may then be fine-tuned.
+
+  Args:
+    network: the trained network.
+    recipe: what to do.
+    calibration: uint8 [N, H, W, 3], photographs that the activation ranges
+      are taken from.
+    rules: rewrite rules that run operations another way (`graph.cpu_rules`).
+    batch: photographs at a time in the calibration.
+
+  Returns:
+    The twin.
+  """
+  image = jax.ShapeDtypeStruct((1, *calibration.shape[1:]), jnp.float32)
+  model = _prepare(network, recipe, image)
+  traced = graph_lib.trace(model.apply, model.variables, image)
+  placement = PLACEMENTS[recipe.placement]
+  specs = _activation_specs(traced, placement, recipe)
+  params = model.variables['params']
+  others = {k: v for k, v in model.variables.items() if k != 'params'}
+  learned = recipe.ranges == 'learned' and recipe.placement == 'inputs'
+  weights = quantize.quantize_weights(
+    recipe.weight_rules(),
+    learned=learned,
+    range_fn=quantize.mse_range
+    if recipe.weight_range == 'mse'
+    else quantize.tensor_range,
+  )
+  state = weights.init(params)
+  observer = OBSERVERS[recipe.observer]()
+
+  starts = range(0, len(calibration), batch)
+  states = quantize.observe_batches(
+    model.apply,
+    {**others, 'params': weights.apply(params, state)},
+    (calibration[i : i + batch].astype(np.float32) for i in starts),
+    placement=placement,
+    specs=specs,
+    observer=observer,
+    rules=rules,
+  )
+  qparams = quantize.finalize(states, specs, observer)
+  trained = {'params': params, 'weights': state.learned}
+  carried = {'weights': state.carried, 'others': others}
+  if learned:
+    trained['scales'] = {name: q.scale for name, q in qparams.items()}
+    carried['zero_points'] = {n: q.zero_point for n, q in qparams.items()}
+  elif recipe.ranges == 'running':
+    carried |= {'states': states, 'step': jnp.int32(0)}
+  else:
+    carried['qparams'] = qparams
+
+  def activation_qparams(trained, carried) -> dict[str, QParams]:
+    if learned:
+      return {
+        name: quantize.lsq.lsq_qparams(
+          scale, specs[name], zero_point=carried['zero_points'][name]
+        )
+        for name, scale in trained['scales'].items()
+      }
+    if recipe.ranges == 'running':
+      return quantize.finalize(carried['states'], specs, observer)
+    return carried['qparams']
+
+  def apply(trained, carried, images, *, train):
+    state = State(trained['weights'], carried['weights'])
+    variables = {
+      **carried['others'],
+      'params': weights.apply(trained['params'], state),
+    }
+    function = model.train_apply if train else model.apply
+    if train and recipe.ranges == 'running':
+      run = quantize.observe_and_quantize(
+        function, placement, specs, observer, rules=rules
+      )
+      active = carried['step'] < QUANTFACE_STEPS
+      out, states = run(variables, carried['states'], active, images)
+      step = carried['step'] + 1
+      carried = {**carried, 'states': states, 'step': step}
+    elif learned:
+      run = quantize.quantize_activations(
+        function, placement, specs, quantizer=_learned, rules=rules
+      )
+      given = {
+        name: QParams(scale, carried['zero_points'][name])
+        for name, scale in trained['scales'].items()
+      }
+      out = run(variables, given, images)
+    else:
+      run = quantize.quantize_activations(
+        function, placement, specs, rules=rules
+      )
+      out = run(variables, activation_qparams(trained, carried), images)
+    if not train:
+      return out, carried
+    out, stats = out
+    others = {**carried['others'], **({'batch_stats': stats} if stats else {})}
+    return out, {**carried, 'others': others}
+
+  def pack(trained, carried):
+    state = State(trained['weights'], carried['weights'])
+    qparams = activation_qparams(trained, carried)
+    dense = {
+      'others': carried['others'],
+      'activations': {name: q._asdict() for name, q in qparams.items()},
+    }
+    return {
+      'params': weights.pack(trained['params'], state),
+      **jax.tree.map(Dense, dense),
+    }
+
+  weight_specs = compressor_lib.resolve(recipe.weight_rules(), params).specs
+  frozen = _frozen(model, placement, specs, rules)
+  return Student(
+    apply, trained, carried, pack, frozen, traced, weight_specs, specs
+  )
+
+
+def frozen_twin(
+  network: Network, recipe: Recipe, *, rules: Sequence[graph_lib.Rule] = ()
+) -> Callable[..., jax.Array]:
+  """The twin on stored numbers: `(unpacked tree, images) -> embeddings`."""
+  image = jax.ShapeDtypeStruct((1, 112, 112, 3), jnp.float32)
+  model = _prepare(network, recipe, image)
+  traced = graph_lib.trace(model.apply, model.variables, image)
+  placement = PLACEMENTS[recipe.placement]
+  specs = _activation_specs(traced, placement, recipe)
+  return _frozen(model, placement, specs, rules)
+
+
+def _frozen(model, placement, specs, rules):
+  run = quantize.quantize_activations(
+    model.apply, placement, specs, rules=rules
+  )
+
+  def frozen(tree, images):
+    found = dict(
+      zip(graph_lib.leaf_paths(tree), jax.tree.leaves(tree), strict=True)
+    )
+    qparams = {
+      name: QParams(
+        found[f'activations/{name}/scale'],
+        found[f'activations/{name}/zero_point'],
+      )
+      for name in specs
+    }
+    variables = {**tree.get('others', {}), 'params': tree['params']}
+    return run(variables, qparams, images)
+
+  return frozen
+
+
+def _activation_specs(traced, placement, recipe):
+  names = quantize.placed_names(traced, placement)
+  rules = recipe.activation_rules(traced.sites[0].name)
+  return compressor_lib.resolve_names(rules, names).specs
+
+
+def _learned(x, q: QParams, spec: AffineSpec) -> jax.Array:
+  """LSQ of an activation; N is the features of one example, as in the paper."""
+  features = x.size // x.shape[0]
+  return quantize.lsq.lsq(
+    x, q.scale, spec, zero_point=q.zero_point, count=features
+  )
+
+
+def _prepare(network: Network, recipe: Recipe, image) -> _Model:
+  if recipe.batch_norm == 'batch':
+    return _Model(network.apply, network.train_apply, network.variables)
+  folded = graph_lib.fold(network.apply, network.variables, image)
+  return _Model(
+    folded.apply,
+    lambda variables, images: (folded.apply(variables, images), {}),
+    folded.variables,
+  )
+
+
+def bit_operations(student: Student) -> graph_lib.Cost:
+  """MACs and bit-operations of the twin for one image.
+
+  What is not quantized counts as 32 bits, but for the inputs of layers in
+  QuantFace's placement: they count as quantized, as its papers have it, though
+  those behind a BatchNorm are not.
+  """
+  nominal = 32
+  if not set(student.activation_specs) & {s.name for s in student.graph.sites}:
+    nominal = min(spec.bits for spec in student.activation_specs.values())
+
+  def weight_bits(site):
+    path = (site.weight or '').removeprefix('params/')
+    spec = student.weight_specs.get(path)
+    return spec.bits if spec else 32
+
+  def activation_bits(site):
+    spec = student.activation_specs.get(site.name)
+    return spec.bits if spec else nominal
+
+  return graph_lib.cost(
+    student.graph, weight_bits=weight_bits, activation_bits=activation_bits
+  )
+
+
+def stored_bytes(tree) -> dict[str, float]:
+  """Nominal and packed bytes of a tree of packed tensors."""
+  return {
+    'nominal': packed_lib.tree_nominal_bytes(tree),
+    'packed': packed_lib.tree_nbytes(tree),
+  }

@@ -1,0 +1,89 @@
+"""The output folder of a study: whose it is, and what is finished in it."""
+
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+from compress.errors import InputError
+
+_RECORD = 'run.json'
+
+
+def open_folder(
+  path: str, study: str, config: dict[str, Any], *, resume: bool
+) -> pathlib.Path:
+  """Opens an output folder for a study.
+
+  Args:
+    path: the folder; made if missing.
+    study: name of the study.
+    config: JSON-able settings that decide the result.
+    resume: continue what is there. Otherwise what an earlier run of this study
+      left in it is removed first.
+
+  Returns:
+    The folder.
+
+  Raises:
+    InputError: it belongs to another study, holds other files, or (with
+      `resume`) was made with other settings.
+  """
+  folder = pathlib.Path(path)
+  record = {'study': study, 'config': json.loads(json.dumps(config))}
+  if folder.exists() and not folder.is_dir():
+    raise InputError(f'--output_dir={path}: a file; give a folder')
+  found = _read(folder / _RECORD)
+  if found is None and folder.is_dir() and any(folder.iterdir()):
+    raise InputError(
+      f'--output_dir={path}: not empty, and no output of {study}; give a new '
+      'folder'
+    )
+  if found is not None and found.get('study') != study:
+    raise InputError(
+      f'--output_dir={path}: holds the study {found.get("study")!r}, not '
+      f'{study!r}; give another folder'
+    )
+  if found is not None and resume and found != record:
+    key = _first_difference(found.get('config', {}), record['config'])
+    raise InputError(
+      f'--output_dir={path}: was made with another {key}; give another '
+      'folder, or --noresume to start anew'
+    )
+  if found is not None and not resume:
+    shutil.rmtree(folder)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+  except OSError as error:
+    raise InputError(f'--output_dir={path}: {error.strerror}') from error
+  write_json(folder / _RECORD, record)
+  return folder
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+  """Writes JSON under a temporary name and renames it."""
+  text = json.dumps(value, indent=2, allow_nan=False) + '\n'
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  temporary.write_text(text, encoding='utf-8')
+  os.replace(temporary, path)
+
+
+def _read(path: pathlib.Path) -> dict[str, Any] | None:
+  if not path.is_file():
+    return None
+  try:
+    found = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError:
+    found = None
+  if not isinstance(found, dict):
+    raise InputError(f'{path}: damaged; remove the folder or give another')
+  return found
+
+
+def _first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+  missing = object()
+  for key in sorted({*old, *new}):
+    if old.get(key, missing) != new.get(key, missing):
+      return f'{key} ({old.get(key)!r}, now {new.get(key)!r})'
+  return 'setting'
