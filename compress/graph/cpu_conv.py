@@ -1,17 +1,21 @@
 """Rewrite rules that make convolutional networks train faster on CPUs.
 
 `rewrite(apply, cpu_rules())` runs the same network: on a CPU its convolutions
-go through `depthwise_conv` and `dense_conv`, elsewhere nothing changes.
+go through `depthwise_conv` and `dense_conv`, elsewhere nothing changes. Both
+loop over the batch a few images at a time; where a compiler partitions the
+batch by itself over several devices (`jit` over a mesh), that loop gathers it,
+so there the rules cost more than they save: map the step over devices instead
+(`shard_map`, `pmap`), or turn them off.
 """
 
 import jax
 
 from compress.graph.dense_conv import dense_conv
 from compress.graph.depthwise import depthwise_conv
+from compress.graph.rewrite import compose
 from compress.graph.window import DIMENSIONS
 
-# The kernels loop over images in Python for each tap; larger windows would
-# grow the program.
+# The program grows by a few operations for each tap of a window.
 _MOST_TAPS = 64
 
 
@@ -87,31 +91,21 @@ def cpu_rules(enabled: bool | None = None):
   return _both if enabled else library_only
 
 
-def _both(site, op, *operands):
-  def dense(*operands):
-    return fast_gradients(site, op, *operands)
-
-  return shifted_depthwise(site, dense, *operands)
+_both = compose(shifted_depthwise, fast_gradients)
 
 
 def _plain(site, operands):
   """Whether a site is an undilated convolution of NHWC by HWIO."""
-  if site.kind != 'conv':
+  if site.kind != 'conv' or operands[0].ndim != 4:
     return False
   x, w = operands
   params = site.params
-  numbers = (
-    jax.lax.conv_dimension_numbers(x.shape, w.shape, DIMENSIONS)
-    if x.ndim == 4
-    else None
-  )
-  kinds = params.get('preferred_element_type')
+  numbers = jax.lax.conv_dimension_numbers(x.shape, w.shape, DIMENSIONS)
   return (
-    numbers is not None
-    and params['dimension_numbers'] == numbers
-    and set(params['lhs_dilation']) | set(params['rhs_dilation']) == {1}
+    params['dimension_numbers'] == numbers
+    and {*params['lhs_dilation'], *params['rhs_dilation']} == {1}
     and params['batch_group_count'] == 1
     and x.dtype == w.dtype
-    and kinds in (None, x.dtype)
+    and params['preferred_element_type'] in (None, x.dtype)
     and w.shape[0] * w.shape[1] <= _MOST_TAPS
   )

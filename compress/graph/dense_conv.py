@@ -14,8 +14,24 @@ matrix products, large ones, of a few images at a time:
   it side by side, times a kernel that makes all column phases at once.
 * 1 x 1 kernels: plain products.
 
-What is faster is the library's own stays with it (unit-stride forward and
-input gradient, small images); see `dense_conv`.
+Where the library is as fast, it is kept: forward and input gradient of unit
+strides, and the input gradient of strides below 400 output pixels. Milliseconds
+of two cores at batch 16, library to this file, measured in turn:
+
+| layer | forward | input gradient | weight gradient |
+| --- | --- | --- | --- |
+| 3 x 3, 64 at 112 x 112 | library | library | 338 to 83 |
+| 3 x 3, 64 at 112 x 112, stride 2 | 48 to 22 | 115 to 39 | 99 to 60 |
+| 3 x 3, 128 at 56 x 56, stride 2 | 14 to 12 | 38 to 20 | 48 to 40 |
+| 3 x 3, 128 at 28 x 28 | library | library | 35 to 29 |
+| 3 x 3, 256 at 28 x 28, stride 2 | 15 to 12 | library | 39 to 25 |
+| 3 x 3, 256 at 14 x 14 | library | library | 30 to 21 |
+| 1 x 1, 64 at 112 x 112, stride 2 | 3.9 to 2.4 | 31 to 15 | 55 to 4.5 |
+| 1 x 1, 128 at 56 x 56 (batch 32) | 72 to 47 | 69 to 40 | 322 to 45 |
+| 1 x 1, 512 at 14 x 14 (batch 32) | 21 to 19 | 22 to 19 | 115 to 22 |
+
+The sums are also nearer to exact ones: the first weight gradient at batch 4 is
+3e-7 off, the library's 8e-6, relative to its largest entry.
 """
 
 import functools
@@ -39,7 +55,11 @@ from compress.graph.window import (
   window_of,
 )
 
-_BUDGET = 2**20
+# Bytes of gathered input that are worked on at a time.
+_BUDGET = 2**22
+# Below this many output pixels the library's strided input gradient is faster.
+_FEWEST_PIXELS = 400
+# Up to this many input channels all taps side by side beat the crossed shifts.
 _NARROW = 8
 
 
@@ -137,7 +157,7 @@ def _side_by_side(window, images):
 
 def _input_gradient(window, x, g, w):
   rows, columns = window
-  if window.strides == (1, 1) or rows.out * columns.out < 400:
+  if window.strides == (1, 1) or rows.out * columns.out < _FEWEST_PIXELS:
     return jax.vjp(lambda x: _library(window, x, w), x)[1](g)[0]
   kernels = [_phase_kernel(window, r, w) for r in range(rows.stride)]
 

@@ -8,6 +8,17 @@ each phase of the stride; the weight gradient is `kh * kw` products, each
 summed over its pixels by a matrix product with ones. A few images at a time
 go through each of these, so that the nine readings of an image come from
 cache. The results are the library's within float rounding.
+
+Milliseconds of two cores at batch 32, 3 x 3, library to this file, measured in
+turn:
+
+| layer | forward | input gradient | weight gradient |
+| --- | --- | --- | --- |
+| 32 at 112 x 112 | 329 to 26 | 453 to 35 | 238 to 56 |
+| 64 at 112 x 112, stride 2 | 193 to 10 | 950 to 44 | 215 to 11 |
+| 128 at 56 x 56 | 325 to 20 | 697 to 64 | 545 to 38 |
+| 512 at 14 x 14 | 105 to 3.3 | 164 to 2.8 | 285 to 6.6 |
+| 1024 at 7 x 7 | 35 to 1.6 | 35 to 1.8 | 146 to 2.9 |
 """
 
 import functools
