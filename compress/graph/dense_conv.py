@@ -20,7 +20,7 @@ of two cores at batch 16, library to this file, measured in turn:
 
 | layer | forward | input gradient | weight gradient |
 | --- | --- | --- | --- |
-| 3 x 3, 64 at 112 x 112 | library | library | 338 to 83 |
+| 3 x 3, 64 at 112 x 112 | library | library | 338 to 87 |
 | 3 x 3, 64 at 112 x 112, stride 2 | 48 to 22 | 115 to 39 | 99 to 60 |
 | 3 x 3, 128 at 56 x 56, stride 2 | 14 to 12 | 38 to 20 | 48 to 40 |
 | 3 x 3, 128 at 28 x 28 | library | library | 35 to 29 |
