@@ -39,7 +39,7 @@ def lsq_init(v: jax.Array, spec: AffineSpec) -> jax.Array:
   Returns:
     float32 steps of the shape of `QParams.scale`; 1 where all values are 0.
   """
-  _check(spec)
+  check_spec(spec)
   magnitude = jnp.abs(v.astype(jnp.float32))
   total = affine.reduce_over_range(magnitude, spec, jnp.sum, fill='constant')
   count = affine.reduce_over_range(
@@ -62,7 +62,7 @@ def lsq_qparams(
   Returns:
     Scale `max(s, epsilon)` and the zero point, 0 if symmetric.
   """
-  _check(spec, zero_point)
+  check_spec(spec, zero_point)
   scale = jnp.maximum(s.astype(jnp.float32), EPSILON)
   zeros = jnp.zeros(s.shape, jnp.int32)
   return QParams(scale, zeros if zero_point is None else zero_point)
@@ -104,7 +104,7 @@ def lsq(
     InputError: the spec is dynamic, rounds stochastically or to power-of-two
       scales, or is asymmetric without a zero point (or the reverse).
   """
-  _check(spec, zero_point)
+  check_spec(spec, zero_point)
   if count is None:
     count = v.size / s.size
   step = affine.expand(_floor(s), v.shape, spec)
@@ -165,7 +165,17 @@ def _lsq_jvp(rounding, primals, tangents):
   return out, affine.keep_where(inside, dv) + (slope * ds).astype(v.dtype)
 
 
-def _check(spec, zero_point=None):
+def check_spec(spec: AffineSpec, zero_point: jax.Array | None = None) -> None:
+  """Checks that a spec's step can be learned.
+
+  Args:
+    spec: the quantizer.
+    zero_point: the fixed zero point of an asymmetric one.
+
+  Raises:
+    InputError: the spec is dynamic, rounds stochastically or to power-of-two
+      scales, or is asymmetric without a zero point (or the reverse).
+  """
   if spec.symmetric != (zero_point is None):
     raise InputError(
       'learned steps need a zero point for an asymmetric spec, and only there'

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from compress import compressor as compressor_lib
-from compress.compressor import Compressor, Rules, State
+from compress.compressor import KEEP, Compressor, Rules, State
+from compress.errors import InputError
 from compress.packed import Quantized
 from compress.quantize import affine, lsq
 from compress.quantize.spec import AffineSpec, QParams
@@ -44,7 +45,18 @@ def quantize_weights(
   Returns:
     The compressor. `state.learned` maps leaf path to scale (where learned),
     `state.carried` maps leaf path to `QParams`.
+
+  Raises:
+    InputError: a spec that cannot be learned, or one that rounds
+      stochastically without a key.
   """
+  for _, spec in rules:
+    if spec is KEEP:
+      continue
+    if learned:
+      lsq.check_spec(spec)
+    if spec.rounding == 'stochastic' and key is None:
+      raise InputError("rounding='stochastic': weights then need a key")
 
   def specs_of(params):
     return compressor_lib.resolve(rules, params).specs

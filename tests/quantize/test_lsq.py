@@ -116,6 +116,78 @@ def test_offset():
   np.testing.assert_allclose(got, outside, atol=1e-6)
 
 
+# bounds, zero point, codes less the zero point, d/ds, d/dv, sum of d/ds
+ASYMMETRIC = [
+  (
+    'unsigned',
+    2,
+    [-2, -2, -1, 0, 1, 2, 3, 5],
+    [-2, -2, 0.4, -0.4, -0.48, 0.48, -0.2, 5],
+    [0, 0, 1, 1, 1, 1, 1, 0],
+    5,
+  ),
+  (
+    'full',
+    1,
+    [-5, -3, -1, 0, 1, 2, 2, 2],
+    [-5, -0.4, 0.4, -0.4, -0.48, 0.48, 2, 2],
+    [0, 1, 1, 1, 1, 1, 0, 0],
+    2,
+  ),
+]
+
+
+@pytest.mark.parametrize('bounds, zero, codes, ds, dv, most', ASYMMETRIC)
+def test_fixed_zero_point_by_hand(bounds, zero, codes, ds, dv, most):
+  # Q_N = Z - qmin, Q_P = qmax - Z.
+  spec = AffineSpec(bits=3, symmetric=False, bounds=bounds)
+  zero = jnp.int32(zero)
+  s = jnp.float32(0.5)
+  run = lambda v, s: lsq.lsq(v, s, spec, zero_point=zero)  # noqa: E731
+  assert spec.qmax - int(zero) == most
+  np.testing.assert_array_equal(run(V, s), np.float32(codes) / 2)
+  scaling = 1 / np.sqrt(8 * most)
+  per_element = jax.jacrev(run, 1)(V, s)
+  np.testing.assert_allclose(per_element / scaling, ds, atol=2e-5)
+  got_v, got_s = jax.jit(jax.grad(lambda v, s: run(v, s).sum(), (0, 1)))(V, s)
+  np.testing.assert_array_equal(got_v, dv)
+  np.testing.assert_allclose(got_s, np.sum(ds) * scaling, rtol=1e-4)
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize('bits', [4, 8, 16])
+@pytest.mark.parametrize('bounds', ['unsigned', 'full'])
+def test_fixed_zero_point_is_the_exported_grid(bounds, bits, dtype):
+  spec = AffineSpec(bits=bits, symmetric=False, bounds=bounds)
+  v = jax.random.normal(jax.random.key(bits), (3, 500)).astype(dtype)
+  q = affine.qparams_from_range(jnp.float32(-1.1), jnp.float32(2.3), spec)
+  assert spec.qmin < q.zero_point < spec.qmax
+  exported = lsq.lsq_qparams(q.scale, spec, zero_point=q.zero_point)
+  run = lambda v, s: lsq.lsq(v, s, spec, zero_point=q.zero_point)  # noqa: E731
+  expected = affine.fake_quantize(v, exported, spec)
+  codes = affine.quantize(v, exported, spec)
+  for got in (
+    run(v, q.scale),
+    jax.jit(run)(v, q.scale),
+    affine.dequantize(codes, exported, spec, dtype=dtype),
+  ):
+    assert got.dtype == dtype
+    assert np.asarray(got).tobytes() == np.asarray(expected).tobytes()
+
+
+def test_zero_point_at_an_end():
+  # Values that are never negative: Q_N = 0, as of an unsigned symmetric grid.
+  spec = AffineSpec(bits=3, symmetric=False, bounds='unsigned')
+  s = jnp.float32(0.5)
+  value = lambda s, **o: lsq.lsq(V, s, o.pop('spec'), **o).sum()  # noqa: E731
+  zero = jax.value_and_grad(value)(s, spec=spec, zero_point=jnp.int32(0))
+  plain = AffineSpec(bits=3, bounds='unsigned')
+  assert zero == jax.value_and_grad(value)(s, spec=plain)
+  # Q_P = 0: the gradient's scale stays finite.
+  top = jax.grad(value)(s, spec=spec, zero_point=jnp.int32(7))
+  assert jnp.isfinite(top)
+
+
 def test_learning_finds_a_better_step():
   v = jnp.asarray(np.random.default_rng(2).normal(size=500), jnp.float32)
   spec = AffineSpec(bits=3, bounds='full')
