@@ -136,14 +136,17 @@ _OBSERVER = flags.DEFINE_enum(
     'mean_std',
     'percentile',
     'mse',
+    'gptq',
     'kl',
     'aciq',
   ],
-  'How an activation range comes from the calibration photographs.',
+  'How an activation range comes from the calibration photographs: mse is the '
+  'range of least squared error, its ends searched apart; gptq shrinks both '
+  'ends alike, error to the power 2.4.',
 )
 _WEIGHT_RANGE = flags.DEFINE_enum(
   'weight_range',
-  'mse',
+  'minmax',
   ['minmax', 'mse'],
   'Weight ranges: the extremes, or those of least squared error.',
 )

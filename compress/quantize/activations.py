@@ -305,11 +305,31 @@ def observe_batches(
 def finalize(
   states: Mapping[str, Any], specs: Mapping[str, AffineSpec], observer
 ) -> dict[str, QParams]:
-  """Parameters of the static specs, from observer states."""
-  return {
-    name: affine.qparams_from_range(*observer.range(state, spec), spec)
-    for name, state, spec in ((n, s, specs[n]) for n, s in states.items())
-  }
+  """Parameters of the static specs, from observer states.
+
+  Args:
+    states: name to observer state.
+    specs: name to spec.
+    observer: that made the states.
+
+  Returns:
+    Name to `QParams`.
+  """
+  found = {}
+  for spec in dict.fromkeys(specs[name] for name in states):
+    names = [name for name in states if specs[name] == spec]
+    stacked = jax.tree.map(
+      lambda *leaves: jnp.stack(leaves), *(states[name] for name in names)
+    )
+
+    def qparams(state, spec=spec):
+      return affine.qparams_from_range(*observer.range(state, spec), spec)
+
+    # Compiled once a spec: a search over ranges would else compile a name.
+    every = jax.jit(jax.vmap(qparams))(stacked)
+    for i, name in enumerate(names):
+      found[name] = jax.tree.map(lambda leaf, i=i: leaf[i], every)
+  return {name: found[name] for name in states}
 
 
 def calibrate(

@@ -30,6 +30,10 @@ class Histogram(NamedTuple):
   hi: jax.Array  # float32 [], largest value
 
 
+# Rounds of searching one end and then the other; more change nothing.
+_TURNS = 3
+
+
 def init_histogram(bins: int) -> Histogram:
   """A histogram of nothing.
 
@@ -190,6 +194,7 @@ def mse(
   grid: int = 100,
   shrink: float = 0.8,
   exponent: float = 2.4,
+  apart: bool = False,
   bins: int = 8192,
 ) -> Observer:
   """The shrunken min-max range with the least quantization error.
@@ -204,6 +209,8 @@ def mse(
     grid: steps that the full range is divided into.
     shrink: largest part of the range to give up, in (0, 1).
     exponent: of the error; 2 gives the least mean squared error.
+    apart: shrink the two ends by factors of their own, found in turns. Worth
+      much where the two tails differ, as behind a PReLU.
     bins: on each side of 0, a power of two.
 
   Returns:
@@ -222,13 +229,19 @@ def mse(
       _plain(spec), granularity='tensor', group_size=None
     )
 
-    def error(factor):
-      q = affine.qparams_from_range(factor * lo, factor * hi, one)
+    def error(lo, hi):
+      q = affine.qparams_from_range(lo, hi, one)
       off = jnp.abs(affine.fake_quantize(middles, q, one) - middles)
       return jnp.sum(state.counts * off**exponent)
 
-    best = factors[jnp.argmin(lax.map(error, factors))]
-    return best * lo, best * hi
+    def least(error_of):
+      return factors[jnp.argmin(lax.map(error_of, factors))]
+
+    low = high = least(lambda f: error(f * lo, f * hi))
+    for _ in range(_TURNS if apart else 0):
+      high = least(lambda f, low=low: error(low * lo, f * hi))
+      low = least(lambda f, high=high: error(f * lo, high * hi))
+    return low * lo, high * hi
 
   return histogram_observer(bins, range_)
 

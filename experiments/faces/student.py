@@ -7,6 +7,7 @@ that goes into the file.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -31,7 +32,8 @@ OBSERVERS = {
   'sample_minmax': quantize.sample_minmax,
   'mean_std': quantize.mean_std,
   'percentile': quantize.percentile,
-  'mse': quantize.mse,
+  'mse': functools.partial(quantize.mse, exponent=2.0, apart=True),
+  'gptq': quantize.mse,
   'kl': quantize.kl.kl,
   'aciq': quantize.aciq.aciq,
 }
@@ -66,7 +68,7 @@ class Recipe:
   group_size: int | None = None
   placement: str = 'inputs'
   observer: str = 'mse'
-  weight_range: str = 'mse'
+  weight_range: str = 'minmax'
   ranges: str = 'learned'
   batch_norm: str = 'frozen'
 
@@ -179,17 +181,17 @@ def make_student(
   weights = quantize.quantize_weights(
     recipe.weight_rules(),
     learned=learned,
-    range_fn=quantize.mse_range
+    range_fn=functools.partial(quantize.mse_range, exponent=2.0)
     if recipe.weight_range == 'mse'
     else quantize.tensor_range,
   )
-  state = weights.init(params)
+  state = jax.jit(weights.init)(params)
   observer = OBSERVERS[recipe.observer]()
 
   starts = range(0, len(calibration), batch)
   states = quantize.observe_batches(
     model.apply,
-    {**others, 'params': weights.apply(params, state)},
+    model.variables,
     (calibration[i : i + batch].astype(np.float32) for i in starts),
     placement=placement,
     specs=specs,
