@@ -24,6 +24,7 @@ same with an ArcFace head).
 Exit status: 0 done, 2 bad input (one line says what), 1 a fault of the program.
 """
 
+import math
 import shlex
 import sys
 
@@ -115,7 +116,7 @@ _GRANULARITY = flags.DEFINE_enum(
   'One weight scale a tensor, an output channel, or a group of inputs of one.',
 )
 _GROUP_SIZE = flags.DEFINE_integer(
-  'group_size', 64, 'Weights of a group; for --granularity=group.'
+  'group_size', 64, 'Weights of a group; for --granularity=group.', 1
 )
 _PLACEMENT = flags.DEFINE_enum(
   'placement',
@@ -243,7 +244,9 @@ def _variants() -> list[tuple[str, int, int]]:
   if _BITS.value is None and _METHOD.value is None:
     texts = DEFAULT_VARIANTS
   else:
-    widths = _BITS.value or ['w8a8', 'w6a6', 'w4a4']
+    widths = ['w8a8', 'w6a6', 'w4a4'] if _BITS.value is None else _BITS.value
+    if not widths:
+      raise InputError("--bits is empty; right would be such as 'w8a8,w6a6'")
     texts = [f'{m}:{b}' for m in _METHOD.value or METHODS for b in widths]
   found = []
   for text in texts:
@@ -266,8 +269,14 @@ def _variants() -> list[tuple[str, int, int]]:
 def main() -> None:
   """Checks the flags, then runs the study."""
   variants = _variants()
-  if not 0 < _DATA_FRACTION.value <= 1:
-    raise InputError('--data_fraction=0: must be above 0')
+  if not 0 < _DATA_FRACTION.value <= 1:  # also refuses NaN
+    raise InputError(
+      f'--data_fraction={_DATA_FRACTION.value:g}: must be above 0, at most 1'
+    )
+  if not math.isfinite(_LEARNING_RATE.value):
+    raise InputError(
+      f'--learning_rate={_LEARNING_RATE.value}: must be a finite number'
+    )
   if _RANGES.value == 'learned' and _PLACEMENT.value == 'quantface':
     raise InputError(
       '--ranges=learned needs --placement=inputs; with --placement=quantface '
