@@ -46,13 +46,13 @@ def open_folder(
       f'{study!r}; give another folder'
     )
   if found is not None and resume and found != record:
-    key = _first_difference(found.get('config', {}), record['config'])
+    key = _first_difference(found['config'], record['config'])
     raise InputError(
       f'--output_dir={path}: was made with another {key}; give another '
       'folder, or --noresume to start anew'
     )
   if found is not None and not resume:
-    shutil.rmtree(folder)
+    _clear(folder)
   try:
     folder.mkdir(parents=True, exist_ok=True)
   except OSError as error:
@@ -69,6 +69,15 @@ def write_json(path: pathlib.Path, value: Any) -> None:
   os.replace(temporary, path)
 
 
+def _clear(folder: pathlib.Path) -> None:
+  """Empties a folder but for its record, which says that it may be emptied."""
+  for path in folder.iterdir():
+    if path.is_dir() and not path.is_symlink():
+      shutil.rmtree(path)
+    elif path.name != _RECORD:
+      path.unlink()
+
+
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
   if not path.is_file():
     return None
@@ -76,7 +85,7 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
     found = json.loads(path.read_text(encoding='utf-8'))
   except ValueError:
     found = None
-  if not isinstance(found, dict):
+  if not isinstance(found, dict) or not isinstance(found.get('config'), dict):
     raise InputError(f'{path}: damaged; remove the folder or give another')
   return found
 

@@ -54,6 +54,8 @@ def test_help_is_a_manual_and_needs_no_jax():
     ),
     (['--bits=w8a1'], '--bits=w8a1: 1 activation bits'),
     (['--bits=w8a8,8'], "--bits=8: right would be such as 'w8a8,w6a6'"),
+    (['--granularity=group', '--group_size=0'], '--group_size=0'),
+    (['--seeds=0'], '--seeds=0'),
     (['--bits='], '--bits is empty'),
     (['--bits=w8a8,w8a8'], 'twice'),
     (['w8a8'], "unknown argument 'w8a8'"),
