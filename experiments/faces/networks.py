@@ -47,6 +47,8 @@ def load_network(name: str, weights: str | None = None) -> Network:
   Raises:
     InputError: no weights, or a file that is not of this network.
   """
+  if name not in NAMES:
+    raise InputError(f'--network={name}: right would be one of {NAMES}')
   if name == 'sface':
     module, variables = models.load_sface(weights)
     path = weights or models.sface_path()
@@ -59,11 +61,9 @@ def load_network(name: str, weights: str | None = None) -> Network:
   elif name == 'mobilefacenet':
     module, variables = models.load_mobilefacenet(weights)
     path = weights
-  elif name == 'iresnet':
+  else:
     module, variables = models.load_iresnet(weights)
     path = weights
-  else:
-    raise InputError(f'--network={name}: right would be one of {NAMES}')
   return from_module(
     name, module, variables, {'weights': pathlib.Path(path).name}
   )

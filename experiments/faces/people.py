@@ -97,9 +97,10 @@ def make_splits(
     The splits.
 
   Raises:
-    InputError: an empty split, or a person in both.
+    InputError: an empty split, a person in both, or nothing to tell apart.
   """
   if test_set is not None:
+    _check_pairs(test_set)
     train = dataset
     if train_people != 'all':
       train = data.select(dataset, train_people)
@@ -112,7 +113,7 @@ def make_splits(
     pairs = [
       data.split_by_identity(dataset, train=train_people, test=test_people)
     ]
-  return [
+  splits = [
     Faces(
       split.train,
       data.all_pairs(split.test),
@@ -121,6 +122,23 @@ def make_splits(
     )
     for split in pairs
   ]
+  for split in splits:
+    _check_pairs(split.test)
+  return splits
+
+
+def _check_pairs(test: data.VerificationSet) -> None:
+  """An error rate needs pairs of both kinds."""
+  if test.genuine.all():
+    raise InputError(
+      f'{test.name}: all pairs to test on show one person; test on at least '
+      'two people'
+    )
+  if not test.genuine.any():
+    raise InputError(
+      f'{test.name}: no pair to test on shows one person; somebody needs at '
+      'least two photographs'
+    )
 
 
 def _ranges(people) -> str:
