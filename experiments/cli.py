@@ -4,6 +4,8 @@ Status 0: done. 1: a programming error, with its traceback. 2: something given
 from outside is wrong, with one line that says what. 130: interrupted.
 """
 
+import os
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
@@ -49,7 +51,24 @@ def run(main: Callable[[], None]) -> None:
       print('interrupted; run the same command to resume', file=sys.stderr)
       sys.exit(130)
 
+  _use_huge_pages()
   app.run(guarded, argv=_with_status_zero(sys.argv), flags_parser=_parse)
+
+
+def _use_huge_pages() -> None:
+  """Starts this process again with huge memory pages, if that can help.
+
+  XLA allocates the arrays of a training step anew at every step on a CPU, and
+  a quarter of the step's time may go into page faults. glibc reads the setting
+  when a process starts, so it cannot be made later. A `GLIBC_TUNABLES` of the
+  user's own, even an empty one, is left alone.
+  """
+  pages = pathlib.Path('/sys/kernel/mm/transparent_hugepage/enabled')
+  asked_help = any(arg.lstrip('-').startswith('help') for arg in sys.argv[1:])
+  if 'GLIBC_TUNABLES' in os.environ or asked_help or not pages.is_file():
+    return
+  os.environ['GLIBC_TUNABLES'] = 'glibc.malloc.hugetlb=1'
+  os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _with_status_zero(argv: Sequence[str]) -> list[str]:

@@ -173,7 +173,7 @@ _STEPS = flags.DEFINE_integer('steps', 40, 'Fine-tuning steps (updates).', 1)
 _BATCH = flags.DEFINE_integer('batch', 32, 'Photographs a step.', 8)
 _LEARNING_RATE = flags.DEFINE_float(
   'learning_rate',
-  3e-4,
+  1e-4,
   'Learning rate at the first step; falls to 0 along half a cosine.',
   lower_bound=0,
 )

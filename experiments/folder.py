@@ -6,6 +6,8 @@ import pathlib
 import shutil
 from typing import Any
 
+import numpy as np
+
 from compress.errors import InputError
 
 _RECORD = 'run.json'
@@ -76,6 +78,14 @@ def _clear(folder: pathlib.Path) -> None:
       shutil.rmtree(path)
     elif path.name != _RECORD:
       path.unlink()
+
+
+def write_array(path: pathlib.Path, array: np.ndarray) -> None:
+  """Writes a .npy file under a temporary name and renames it."""
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  with temporary.open('wb') as file:
+    np.save(file, array)
+  os.replace(temporary, path)
 
 
 def _read(path: pathlib.Path) -> dict[str, Any] | None:

@@ -8,10 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from compress import audit, data, encode, graph
-from compress import packed as packed_lib
+from compress import audit, data, graph
 from experiments.faces import networks as networks_lib
-from experiments.faces import student as student_lib
 
 METHODS = {
   'post_training': {
@@ -45,6 +43,8 @@ METHODS = {
 }
 
 CONVENTIONS = (
+  'A face is described by the sum of the embeddings of its photograph and of '
+  'the mirror image; two faces are compared by the cosine.',
   'MB are millions of bytes. Nominal: bits times weights, as papers count. '
   'Packed: codes packed to their bits, with scales and all that stays in '
   'floating point. On disk: the size of the file that was written, read back '
@@ -82,7 +82,7 @@ def make_report(
   reference_bytes,
   runs,
   finished,
-  rules,
+  stored,
   command,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
   """Judges every finished run and words the report.
@@ -97,7 +97,7 @@ def make_report(
     reference_bytes: its `bytes` entry.
     runs: the runs, in order.
     finished: the `(embeddings, entry)` of each.
-    rules: rewrite rules of the timed functions.
+    stored: run -> the network in its file, compiled.
     command: the command line.
 
   Returns:
@@ -110,7 +110,7 @@ def make_report(
     jax.ShapeDtypeStruct((1, 112, 112, 3), np.float32),
   )
   cost = graph.cost(traced)
-  latency = _latency(settings, reference, runs, network, rules)
+  latency = _latency(settings, reference, runs, stored)
   base = {
     'name': network.name,
     'method': 'reference',
@@ -198,7 +198,7 @@ def _judge(embeddings, test, protocol, reference=None) -> dict[str, Any]:
 def _all_people(dataset, reference, protocol) -> dict[str, Any]:
   """The reference on every photograph, those to train on included."""
   pairs = data.all_pairs(dataset)
-  embeddings = networks_lib.embed(reference, dataset.images)
+  embeddings = networks_lib.embed(reference, dataset.images).sum(axis=1)
   found = _judge(embeddings, pairs, protocol)
   return {'people': len(dataset.people), **found}
 
@@ -216,7 +216,7 @@ def _curve(embeddings, test) -> dict[str, Any]:
   return audit.det_curve(scores, test.genuine)
 
 
-def _latency(settings, reference, runs, network, rules) -> dict[Any, Any]:
+def _latency(settings, reference, runs, stored) -> dict[Any, Any]:
   """Milliseconds of the reference and of one twin a bit width, interleaved."""
   functions, keys = (
     {'reference': jax.jit(reference)},
@@ -226,7 +226,7 @@ def _latency(settings, reference, runs, network, rules) -> dict[Any, Any]:
     key = run.weight_bits, run.activation_bits
     if key not in keys:
       keys[key] = f'w{key[0]}a{key[1]}'
-      functions[keys[key]] = _stored_twin(settings, run, network, rules)
+      functions[keys[key]] = stored(run)
 
   def batch(size):
     return np.zeros((size, 112, 112, 3), np.float32) + 128
@@ -245,14 +245,6 @@ def _latency(settings, reference, runs, network, rules) -> dict[Any, Any]:
     **one or dict(repeats=5, warmup=1),
   )
   return {k: {**small[name], **large[name]} for k, name in keys.items()}
-
-
-def _stored_twin(settings, run, network, rules):
-  recipe = settings.recipe(run.weight_bits, run.activation_bits)
-  tree = encode.load(run.folder / 'network.safetensors').tree
-  stored = packed_lib.unpack_tree(tree)
-  frozen = student_lib.frozen_twin(network, recipe, rules=rules)
-  return jax.jit(lambda images: frozen(stored, images))
 
 
 def environment() -> dict[str, Any]:

@@ -85,9 +85,9 @@ def from_module(name, module, variables, provenance=None) -> Network:
 
 
 def embed(
-  function: Callable[[np.ndarray], Any], images: np.ndarray, *, batch: int = 50
+  function: Callable[[np.ndarray], Any], images: np.ndarray, *, batch: int = 32
 ) -> np.ndarray:
-  """Embeds photographs batch by batch.
+  """Embeds photographs and their mirror images, batch by batch.
 
   Args:
     function: jitted, float32 [B, 112, 112, 3] -> [B, D].
@@ -96,20 +96,22 @@ def embed(
       compilation serves all.
 
   Returns:
-    float32 [N, D].
+    float32 [N, 2, D], of each photograph and its mirror image. Verification
+    takes their sum, as InsightFace's protocol has it.
 
   Raises:
     InputError: an embedding is not finite; names the photograph.
   """
-  batch = min(batch, len(images))
+  views = np.stack([images, images[:, :, ::-1]], axis=1)
+  flat = views.reshape(-1, *images.shape[1:])
   parts = []
-  for start in range(0, len(images), batch):
-    part = images[start : start + batch].astype(np.float32)
+  for start in range(0, len(flat), batch):
+    part = flat[start : start + batch]
     filled = np.zeros((batch, *part.shape[1:]), np.float32)
     filled[: len(part)] = part
     parts.append(np.asarray(function(filled))[: len(part)])
-  embeddings = np.concatenate(parts)
-  bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+  embeddings = np.concatenate(parts).reshape(len(images), 2, -1)
+  bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=(1, 2)))
   if bad.size:
     raise InputError(
       f'the embedding of photograph {bad[0]} is not finite; check the weights '

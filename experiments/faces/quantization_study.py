@@ -124,32 +124,33 @@ def run(
   reference = judge.compile_reference(network, rules)
   reference_size = _store_reference(network, output)
   runs = list(_runs(settings, len(splits), output))
+  twins = Twins(network, settings, splits, rules)
   print(
     f'{STUDY}: {network.name} on {splits[0].train.name}, {len(runs)} runs; '
     f'results in {output}'
   )
   with tqdm.tqdm(total=len(runs), unit='run', desc='study') as bar:
-    teachers = []
-    for split in splits:
-      teachers.append(_teacher(reference, split))
+    bar.set_postfix_str('reference')
+    teachers = [_teacher(reference, split) for split in splits]
     for item in runs:
       bar.set_postfix_str(item.folder.name)
       if not (item.folder / 'entry.json').is_file():
-        _run_one(item, settings, network, splits, teachers, rules)
+        _run_one(item, settings, twins, splits[item.fold], teachers[item.fold])
       bar.update()
-  report, curves = judge.make_report(
-    settings=settings,
-    network=network,
-    splits=splits,
-    everyone=everyone,
-    teachers=teachers,
-    reference=reference,
-    reference_bytes=reference_size,
-    runs=runs,
-    finished=[read_run(item) for item in runs],
-    rules=rules,
-    command=command,
-  )
+    bar.set_postfix_str('report')
+    report, curves = judge.make_report(
+      settings=settings,
+      network=network,
+      splits=splits,
+      everyone=everyone,
+      teachers=teachers,
+      reference=reference,
+      reference_bytes=reference_size,
+      runs=runs,
+      finished=[read_run(item) for item in runs],
+      stored=twins.stored,
+      command=command,
+    )
   paths = audit.write_report(
     report, curves, output, images=splits[0].test.images
   )
@@ -216,13 +217,56 @@ class Teacher(NamedTuple):
 
 
 def _teacher(reference, split: people.Faces) -> Teacher:
-  images = split.train.images
-  both = [
-    networks_lib.embed(reference, view) for view in (images, images[:, :, ::-1])
-  ]
+  test = networks_lib.embed(reference, split.test.images)
   return Teacher(
-    np.stack(both, axis=1), networks_lib.embed(reference, split.test.images)
+    networks_lib.embed(reference, split.train.images), test.sum(axis=1)
   )
+
+
+class Twins:
+  """Makes the twins of a study, and each compiled function once.
+
+  Attributes:
+    network: the reference.
+    settings: of the study.
+    splits: one `Faces` a fold.
+    rules: rewrite rules.
+  """
+
+  def __init__(self, network, settings, splits, rules):
+    self.network = network
+    self.settings = settings
+    self.splits = splits
+    self.rules = rules
+    self._students: dict[Any, student_lib.Student] = {}
+    self._frozen: dict[Any, Any] = {}
+
+  def student(self, item: 'Run') -> student_lib.Student:
+    """The twin after calibration; kept until the next fold or seed."""
+    key = item.fold, item.seed, item.weight_bits, item.activation_bits
+    if any(kept[:2] != key[:2] for kept in self._students):
+      self._students.clear()
+    if key not in self._students:
+      images = self.splits[item.fold].train.images
+      rng = np.random.default_rng((item.seed, item.fold))
+      count = min(self.settings.calibration, len(images))
+      chosen = np.sort(rng.permutation(len(images))[:count])
+      recipe = self.settings.recipe(item.weight_bits, item.activation_bits)
+      self._students[key] = student_lib.make_student(
+        self.network, recipe, images[chosen], rules=self.rules
+      )
+    return self._students[key]
+
+  def stored(self, item: 'Run'):
+    """The network in a run's file, `images -> embeddings`, compiled."""
+    recipe = self.settings.recipe(item.weight_bits, item.activation_bits)
+    if recipe not in self._frozen:
+      self._frozen[recipe] = jax.jit(
+        student_lib.frozen_twin(self.network, recipe, rules=self.rules)
+      )
+    tree = encode.load(item.folder / 'network.safetensors').tree
+    tree = jax.device_put(packed_lib.unpack_tree(tree))
+    return lambda images: self._frozen[recipe](tree, images)
 
 
 def _runs(settings, folds, output) -> Iterator[Run]:
@@ -253,16 +297,9 @@ def _store_reference(network: Network, output: pathlib.Path) -> dict[str, int]:
   return {'nominal': packed, 'packed': packed, 'on_disk': size}
 
 
-def _run_one(item: Run, settings, network, splits, teachers, rules) -> None:
+def _run_one(item: Run, settings, twins: Twins, split, teacher) -> None:
   """Makes one twin, stores it, reads it back and embeds the test set."""
-  split, teacher = splits[item.fold], teachers[item.fold]
-  recipe = settings.recipe(item.weight_bits, item.activation_bits)
-  rng = np.random.default_rng((item.seed, item.fold))
-  count = min(settings.calibration, len(split.train.images))
-  chosen = np.sort(rng.permutation(len(split.train.images))[:count])
-  student = student_lib.make_student(
-    network, recipe, split.train.images[chosen], rules=rules
-  )
+  student = twins.student(item)
   trained, carried, history = student.trained, student.carried, []
   item.folder.mkdir(parents=True, exist_ok=True)
   if item.method != 'post_training':
@@ -280,18 +317,15 @@ def _run_one(item: Run, settings, network, splits, teachers, rules) -> None:
   packed = student.pack(trained, carried)
   metadata = {
     'study': STUDY,
-    'network': network.name,
-    'weights': network.provenance,
+    'network': twins.network.name,
+    'weights': twins.network.provenance,
     'method': item.method,
-    'recipe': dataclasses.asdict(recipe),
+    'recipe': dataclasses.asdict(
+      settings.recipe(item.weight_bits, item.activation_bits)
+    ),
   }
-  path = item.folder / 'network.safetensors'
-  size = encode.save(path, packed, metadata)
-  stored = packed_lib.unpack_tree(encode.load(path).tree)
-  function = jax.jit(student.frozen)
-  embeddings = networks_lib.embed(
-    lambda images: function(stored, images), split.test.images
-  )
+  size = encode.save(item.folder / 'network.safetensors', packed, metadata)
+  embeddings = networks_lib.embed(twins.stored(item), split.test.images)
   cost = student_lib.bit_operations(student)
   entry = {
     'bytes': {**student_lib.stored_bytes(packed), 'on_disk': size},
@@ -303,7 +337,7 @@ def _run_one(item: Run, settings, network, splits, teachers, rules) -> None:
       'loss': [line['loss'] for line in history],
     },
   }
-  np.save(item.folder / 'embeddings.npy', embeddings)
+  folder_lib.write_array(item.folder / 'embeddings.npy', embeddings.sum(axis=1))
   folder_lib.write_json(item.folder / 'entry.json', entry)
   shutil.rmtree(item.folder / 'training' / 'checkpoints', ignore_errors=True)
 
