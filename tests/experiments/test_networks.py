@@ -17,7 +17,7 @@ def first_pixels(images):
 
 
 @pytest.mark.parametrize('batch', [1, 3, 4, 7, 50])
-def test_embeds_batch_by_batch(batch):
+def test_embeds_photographs_and_mirror_images(batch):
   images, _ = photographs(people=1, each=7)
   sizes = []
 
@@ -27,21 +27,24 @@ def test_embeds_batch_by_batch(batch):
     return first_pixels(part)
 
   out = embed(function, images, batch=batch)
-  np.testing.assert_array_equal(out, images[:, 0, 0, :])
+  assert out.shape == (7, 2, 3) and out.dtype == np.float32
+  np.testing.assert_array_equal(out[:, 0], images[:, 0, 0, :])
+  np.testing.assert_array_equal(out[:, 1], images[:, 0, -1, :])
   # One compilation: the last batch is as large as the others.
-  assert set(sizes) == {min(batch, 7)}
+  assert set(sizes) == {batch}
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf])
-def test_an_embedding_that_is_not_finite_names_its_photograph(bad):
+@pytest.mark.parametrize('column', [0, -1])
+def test_an_embedding_that_is_not_finite_names_its_photograph(column, bad):
   images, _ = photographs(people=1, each=7)
+  images[:, 0] = np.minimum(images[:, 0], 254)
+  images[5, 0, column] = 255
 
   def function(part):
     pixels = np.array(first_pixels(part))
-    pixels[pixels == images[5, 0, 0, 1]] = bad
-    return pixels
+    return np.where(pixels == 255, bad, pixels)
 
-  assert (images[:5, 0, 0] != images[5, 0, 0, 1]).all()
   with pytest.raises(InputError, match='photograph 5 is not finite'):
     embed(function, images, batch=3)
 

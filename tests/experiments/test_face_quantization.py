@@ -1,0 +1,207 @@
+"""The study from the command line, as small as it gets."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+STUDY = 'face_quantization'
+FARS = ('1e-1', '1e-2', '1e-3')
+
+
+def start(*flags, output):
+  return subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      f'experiments.{STUDY}',
+      '--smoke',
+      f'--output_dir={output}',
+      *flags,
+    ],
+    capture_output=True,
+    text=True,
+    timeout=900,
+    check=False,
+  )
+
+
+def contents(folder):
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }
+
+
+def assert_refused(done, message):
+  assert done.returncode == 2, done.stderr
+  assert done.stdout == ''
+  assert done.stderr.count('\n') == 1
+  assert done.stderr.startswith('error: ')
+  assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+  'record, message',
+  [
+    ({'study': 'pruning', 'config': {}}, "holds the study 'pruning'"),
+    ({'study': STUDY, 'config': {'network': 'iresnet'}}, 'was made with'),
+    ({'study': STUDY}, 'damaged'),
+    (None, 'not empty, and no output of face_quantization'),
+  ],
+)
+def test_a_folder_that_is_not_its_own(record, message, tmp_path):
+  name = 'run.json' if record else 'holiday.jpg'
+  (tmp_path / name).write_text(json.dumps(record))
+  before = contents(tmp_path)
+  assert_refused(start(output=tmp_path), message)
+  assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    (['--weights=missing.onnx'], 'missing.onnx: no such file'),
+    (['--network=iresnet'], '--network=iresnet needs --weights'),
+    (['--dataset=folder'], '--data_path'),
+    (['--test_set=bin'], '--test_set=bin needs --test_path'),
+    (['--folds=41'], '41 folds over 40 people'),
+  ],
+)
+def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
+  output = tmp_path / 'out'
+  assert_refused(start(*flags, output=output), message)
+  assert not output.exists()
+
+
+@pytest.fixture(scope='module')
+def smoke(tmp_path_factory):
+  """The folder of a finished run, and what it printed."""
+  output = tmp_path_factory.mktemp('study') / 'out'
+  done = start(output=output)
+  assert done.returncode == 0, done.stderr[-2000:]
+  return output, done.stdout
+
+
+def read(output):
+  return json.loads((output / 'report.json').read_text())
+
+
+def numbers(value, path=''):
+  """Path and value of every number of a report."""
+  if isinstance(value, dict):
+    for key, inner in value.items():
+      yield from numbers(inner, f'{path}/{key}')
+  elif isinstance(value, list):
+    for i, inner in enumerate(value):
+      yield from numbers(inner, f'{path}/{i}')
+  elif isinstance(value, int | float) and not isinstance(value, bool):
+    yield path, value
+
+
+@pytest.mark.slow
+def test_prints_the_table_and_where_the_report_is(smoke):
+  output, printed = smoke
+  last = printed.strip().splitlines()[-1]
+  assert last == f'report: {output.resolve()}/report.html'
+  for name in ('sface', 'post_training w8a8', 'ekd_class w6a6'):
+    assert name in printed
+  assert (output / 'report.md').is_file()
+  page = (output / 'report.html').read_text()
+  assert page.lstrip().lower().startswith('<!doctype html>')
+  assert 'src="http' not in page
+
+
+@pytest.mark.slow
+def test_the_report_has_its_fields(smoke):
+  report = read(smoke[0])
+  assert report['study'] == STUDY
+  assert report['command'].startswith(f'python -m experiments.{STUDY} --smoke')
+  assert {'python', 'jax', 'device', 'cores'} <= set(report['environment'])
+  dataset = report['dataset']
+  assert (dataset['name'], dataset['people'], dataset['photos']) == (
+    'ORL',
+    3,
+    30,
+  )
+  # 3 people of 10 photographs: 3 * 45, and 3 * 100.
+  assert (dataset['genuine_pairs'], dataset['impostor_pairs']) == (135, 300)
+  assert dataset['split'] == 'train on people 1-4, test on people 31-33'
+  variants = report['variants']
+  named = [
+    (v['name'], v['method'], v['weight_bits'], v['activation_bits'], v['seed'])
+    for v in variants
+  ]
+  assert named == [
+    ('post_training w8a8', 'post_training', 8, 8, 0),
+    ('ekd_class w6a6', 'ekd_class', 6, 6, 0),
+  ]
+  for entry in (report['reference'], *variants):
+    found = entry['verification']
+    assert set(FARS) <= set(found['tar_at_far'])
+    assert 0 <= found['eer'] <= 100 and 0 <= found['accuracy'] <= 100
+    interval = found['interval']
+    for low, high in (interval['eer'], interval['accuracy']):
+      assert low <= high
+    assert set(FARS) <= set(interval['tar_at_far'])
+    assert {'man', 'avg', 'std', 'ser'} <= set(entry['groups'])
+    assert set(FARS) <= set(entry['groups']['man']['tar_at_far'])
+    sizes = entry['bytes']
+    assert 0 < sizes['nominal'] <= sizes['packed'] <= sizes['on_disk']
+    assert entry['macs'] > 0 and entry['bops'] > 0
+    for batch in ('batch1', 'batch32'):
+      assert entry['latency_ms'][batch]['median'] > 0
+  assert all(math.isfinite(value) for _, value in numbers(report))
+
+
+@pytest.mark.slow
+def test_what_the_report_says_of_costs(smoke):
+  output, _ = smoke
+  report = read(output)
+  reference, eight, six = report['reference'], *report['variants']
+  assert reference['bops'] == 32 * 32 * reference['macs']
+  assert eight['bops'] == 8 * 8 * eight['macs']
+  # The image keeps 8 bits at the first layer.
+  assert 6 * 6 * six['macs'] < six['bops'] < 6 * 8 * six['macs']
+  assert len({v['macs'] for v in (reference, eight, six)}) == 1
+  assert eight['bytes']['on_disk'] <= 0.27 * reference['bytes']['on_disk']
+  files = {
+    'reference.safetensors': reference,
+    'networks/post_training_w8a8/network.safetensors': eight,
+    'networks/ekd_class_w6a6/network.safetensors': six,
+  }
+  for path, entry in files.items():
+    assert (output / path).stat().st_size == entry['bytes']['on_disk']
+
+
+def without_times(report):
+  report = dict(report)
+  for entry in (report['reference'], *report['variants']):
+    entry.pop('latency_ms')
+  return report
+
+
+@pytest.mark.slow
+def test_a_second_run_computes_nothing_anew(smoke):
+  output, _ = smoke
+  report = read(output)
+  kept = {p: b for p, b in contents(output).items() if 'networks/' in p}
+  times = {p: os.stat(output / p).st_mtime_ns for p in kept}
+  done = start(output=output)
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert {p: os.stat(output / p).st_mtime_ns for p in kept} == times
+  assert {p: b for p, b in contents(output).items() if 'networks/' in p} == kept
+  assert without_times(read(output)) == without_times(report)
+
+
+@pytest.mark.slow
+def test_another_setting_is_refused(smoke):
+  output, _ = smoke
+  before = contents(output)
+  done = start('--observer=minmax', output=output)
+  assert_refused(done, "another observer ('mse', now 'minmax')")
+  assert contents(output) == before
