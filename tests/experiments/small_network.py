@@ -22,7 +22,7 @@ MACS = {
   'stage1/block0/conv1': 16 * 16 * 6 * 9 * 4,
   'stage1/block0/conv2': 8 * 8 * 6 * 9 * 6,
   'stage1/block0/shortcut_conv': 8 * 8 * 6 * 4,
-  'fc': 8 * 8 * 6 * 8,
+  'fc': 4 * 4 * 6 * 8,
 }
 
 
@@ -33,6 +33,10 @@ class SmallNetwork(nn.Module):
     x = Stem(4, 1e-5, name='stem')(x, train=train)
     x = Stage(6, 1, 1e-5, name='stage1')(x, train=train)
     x = batch_norm('bn', train=train, epsilon=1e-5)(x)
+    # Takes images of any size, as the study asks for 112 x 112 in places.
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, 4, height // 4, 4, width // 4, channels)
+    x = x.mean((2, 4))
     x = nn.Dense(FEATURES, name='fc')(x.reshape(x.shape[0], -1))
     norm = FixedScaleBatchNorm(
       use_running_average=not train, momentum=0.9, name='features_bn'
