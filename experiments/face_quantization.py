@@ -169,7 +169,7 @@ _BATCH_NORM = flags.DEFINE_enum(
 _CALIBRATION = flags.DEFINE_integer(
   'calibration', 100, 'Photographs to calibrate activation ranges on.', 1
 )
-_STEPS = flags.DEFINE_integer('steps', 40, 'Fine-tuning steps (updates).', 1)
+_STEPS = flags.DEFINE_integer('steps', 30, 'Fine-tuning steps (updates).', 1)
 _BATCH = flags.DEFINE_integer('batch', 32, 'Photographs a step.', 8)
 _LEARNING_RATE = flags.DEFINE_float(
   'learning_rate',

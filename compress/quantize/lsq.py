@@ -107,7 +107,7 @@ def lsq(
   check_spec(spec, zero_point)
   if count is None:
     count = v.size / s.size
-  step = affine.expand(_floor(s), v.shape, spec)
+  step = _per_channel(affine.expand(_floor(s), v.shape, spec), v)
   if zero_point is None:
     low, high = jnp.float32(spec.qmin), jnp.float32(spec.qmax)
   else:
@@ -123,6 +123,19 @@ def lsq(
     spec.rounding, shifted, step, low, high, scaling
   ) + _scale_gradient(scaling, beta)
   return out.astype(v.dtype)
+
+
+def _per_channel(step, v):
+  """A single step, repeated for each index of the last axis.
+
+  The gradient of a single step is a sum over all of `v`, which XLA takes one
+  element after the other on a CPU; a sum for each channel runs in vectors. The
+  barrier keeps the compiler from joining the two sums again.
+  """
+  if step.ndim or not v.ndim:
+    return step
+  row = jnp.broadcast_to(step, (1,) * (v.ndim - 1) + v.shape[-1:])
+  return jax.lax.optimization_barrier(row)
 
 
 @jax.custom_jvp

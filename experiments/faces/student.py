@@ -141,8 +141,15 @@ class Student(NamedTuple):
   activation_specs: dict[str, AffineSpec]
 
 
-class _Model(NamedTuple):
-  """The network as the twin sees it: folded, or with its BatchNorm."""
+class Model(NamedTuple):
+  """The network as the twin sees it: folded, or with its BatchNorm.
+
+  Attributes:
+    apply: `(variables, images) -> embeddings`.
+    train_apply: `(variables, images) -> (embeddings, batch_stats)`, the
+      second empty where statistics are frozen.
+    variables: of both.
+  """
 
   apply: Callable[..., Any]
   train_apply: Callable[..., Any]
@@ -171,7 +178,7 @@ def make_student(
     The twin.
   """
   image = jax.ShapeDtypeStruct((1, *calibration.shape[1:]), jnp.float32)
-  model = _prepare(network, recipe, image)
+  model = prepare(network, recipe)
   traced = graph_lib.trace(model.apply, model.variables, image)
   placement = PLACEMENTS[recipe.placement]
   specs = _activation_specs(traced, placement, recipe)
@@ -280,7 +287,7 @@ def frozen_twin(
 ) -> Callable[..., jax.Array]:
   """The twin on stored numbers: `(unpacked tree, images) -> embeddings`."""
   image = jax.ShapeDtypeStruct((1, 112, 112, 3), jnp.float32)
-  model = _prepare(network, recipe, image)
+  model = prepare(network, recipe)
   traced = graph_lib.trace(model.apply, model.variables, image)
   placement = PLACEMENTS[recipe.placement]
   specs = _activation_specs(traced, placement, recipe)
@@ -323,11 +330,13 @@ def _learned(x, q: QParams, spec: AffineSpec) -> jax.Array:
   )
 
 
-def _prepare(network: Network, recipe: Recipe, image) -> _Model:
+def prepare(network: Network, recipe: Recipe) -> Model:
+  """The network in the form that a recipe quantizes."""
   if recipe.batch_norm == 'batch':
-    return _Model(network.apply, network.train_apply, network.variables)
+    return Model(network.apply, network.train_apply, network.variables)
+  image = jax.ShapeDtypeStruct((1, 112, 112, 3), jnp.float32)
   folded = graph_lib.fold(network.apply, network.variables, image)
-  return _Model(
+  return Model(
     folded.apply,
     lambda variables, images: (folded.apply(variables, images), {}),
     folded.variables,

@@ -26,9 +26,9 @@ class Tuning:
     scale: of the ArcFace head (64).
   """
 
-  steps: int = 40
+  steps: int = 30
   batch: int = 32
-  learning_rate: float = 3e-4
+  learning_rate: float = 1e-4
   optimizer: str = 'adam'
   ekd_form: str = 'rank'
   ekd_debias: bool = True
