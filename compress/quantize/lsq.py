@@ -76,6 +76,7 @@ def lsq(
   zero_point: jax.Array | None = None,
   offset: jax.Array | None = None,
   count: int | None = None,
+  compact: bool = False,
 ) -> jax.Array:
   """Quantizes `v` with a step that gets a gradient.
 
@@ -97,6 +98,10 @@ def lsq(
     count: N; by default the elements of `v` that share a step. For activations
       the paper takes the features of one example.
 
+    compact: keep one byte a value for the backward pass in place of five. The
+      slope `round(z) - z` is then rounded to 1/252, which moves the gradient
+      of the step by far less than a batch does; only reverse mode works.
+
   Returns:
     Array of `v`'s shape and dtype.
 
@@ -115,7 +120,8 @@ def lsq(
     low, high = spec.qmin - zero, spec.qmax - zero
   scaling = jax.lax.rsqrt(count * jnp.maximum(high, 1.0))
   if offset is None:
-    return _lsq(spec.rounding, v, step, low, high, scaling)
+    function = _lsq_compact if compact else _lsq
+    return function(spec.rounding, v, step, low, high, scaling)
   beta = affine.expand(offset, v.shape, spec).astype(jnp.float32)
   shifted = v.astype(jnp.float32) - _scale_gradient(scaling, beta)
   # Outside of the levels d v_hat / d beta = 1 - 0, inside 1 - 1.
@@ -176,6 +182,45 @@ def _lsq_jvp(rounding, primals, tangents):
   level = affine.ROUND[rounding](jnp.clip(ratio, low, high))
   slope = jnp.where(inside, level - ratio, level) * scaling
   return out, affine.keep_where(inside, dv) + (slope * ds).astype(v.dtype)
+
+
+_BELOW, _ABOVE, _SLOPE_STEPS = -128, 127, 252
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _lsq_compact(rounding, v, step, low, high, scaling):
+  return _lsq(rounding, v, step, low, high, scaling)
+
+
+def _compact_forward(rounding, v, step, low, high, scaling):
+  out = _lsq(rounding, v, step, low, high, scaling)
+  ratio = affine.divide(v.astype(step.dtype), step)
+  slope = affine.ROUND[rounding](jnp.clip(ratio, low, high)) - ratio
+  code = jnp.round(jnp.clip(slope, -0.5, 0.5) * _SLOPE_STEPS)
+  code = jnp.where(ratio <= low, float(_BELOW), code)
+  code = jnp.where(ratio >= high, float(_ABOVE), code)
+  return out, (code.astype(jnp.int8), step, low, high, scaling)
+
+
+def _compact_backward(rounding, kept, g):
+  del rounding
+  code, step, low, high, scaling = kept
+  inside = (code > _BELOW) & (code < _ABOVE)
+  slope = code.astype(step.dtype) / _SLOPE_STEPS
+  slope = jnp.where(code == _BELOW, low, slope)
+  slope = jnp.where(code == _ABOVE, high, slope)
+  each = g.astype(step.dtype) * slope * scaling
+  axes = tuple(
+    i
+    for i in range(each.ndim)
+    if i >= step.ndim or step.shape[i] != each.shape[i]
+  )
+  gradient = each.sum(axes, keepdims=True).reshape(step.shape)
+  zeros = [jnp.zeros_like(x) for x in (low, high, scaling)]
+  return jnp.where(inside, g, jnp.zeros_like(g)), gradient, *zeros
+
+
+_lsq_compact.defvjp(_compact_forward, _compact_backward)
 
 
 def check_spec(spec: AffineSpec, zero_point: jax.Array | None = None) -> None:

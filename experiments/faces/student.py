@@ -8,6 +8,7 @@ that goes into the file.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -112,7 +113,7 @@ class Recipe:
     """All placed activations alike, but the image in no fewer than 8 bits."""
     bits = max(IMAGE_BITS, self.activation_bits)
     return (
-      (first, self.activation_spec(bits)),
+      (re.escape(first), self.activation_spec(bits)),
       ('.*', self.activation_spec()),
     )
 
@@ -326,7 +327,12 @@ def _learned(x, q: QParams, spec: AffineSpec) -> jax.Array:
   """LSQ of an activation; N is the features of one example, as in the paper."""
   features = x.size // x.shape[0]
   return quantize.lsq.lsq(
-    x, q.scale, spec, zero_point=q.zero_point, count=features
+    x,
+    q.scale,
+    spec,
+    zero_point=q.zero_point,
+    count=features,
+    compact=True,
   )
 
 

@@ -212,3 +212,24 @@ def test_learning_finds_a_better_step():
 def test_specs_that_make_no_sense(spec):
   with pytest.raises(InputError):
     lsq.lsq(V, jnp.float32(1), spec)
+
+
+@pytest.mark.parametrize('shape', [(64,), (3, 5, 8)])
+def test_compact_gradient_is_the_gradient(shape):
+  spec = AffineSpec(bits=4, symmetric=False, bounds='unsigned')
+  x = jax.random.normal(jax.random.key(0), shape)
+  weights = jax.random.normal(jax.random.key(1), shape)
+
+  def loss(x, step, compact):
+    options = {'zero_point': jnp.int32(6), 'compact': compact}
+    return (lsq.lsq(x, step, spec, **options) * weights).sum()
+
+  value_and_grad = jax.jit(jax.value_and_grad(loss, (0, 1)), static_argnums=2)
+  step = jnp.float32(0.2)
+  exact, (dx, ds) = value_and_grad(x, step, False)
+  out, (dx_compact, ds_compact) = value_and_grad(x, step, True)
+  np.testing.assert_allclose(out, exact, rtol=1e-6)
+  np.testing.assert_array_equal(dx_compact, dx)
+  scale = 1 / np.sqrt(x.size * 9)
+  bound = scale * np.abs(weights).sum() / 504
+  assert abs(ds_compact - ds) <= bound
