@@ -2,7 +2,8 @@ r"""Times a quantization-aware training step against the plain step.
 
 Both steps train the same network on the same batch with the same loss (the
 embedding loss of QuantFace) and optimizer (Adam), compiled by the same rules;
-they are timed in turns, in one process. The plain step is what the
+they are timed in turns, in one process, each behind an untimed step of its
+own, as in training. The plain step is what the
 quantization costs are measured against; it is not a library's own step:
 --nofast_convolution shows what the rules for convolutions are worth.
 
@@ -148,12 +149,13 @@ def measure(name: str, batch: int, *, repeats: int) -> dict[str, float]:
     states[kind], _ = jax.block_until_ready(steps[kind](states[kind], data))
     return time.perf_counter() - start
 
-  for kind in steps:
+  def steady(kind):
+    # The step before leaves the allocator as this one needs it: a step after
+    # one of another program pays up to its own time again in page faults.
     once(kind)
-  rounds = [
-    {kind: once(kind) for kind in (list(steps)[:: 1 if i % 2 else -1])}
-    for i in range(repeats)
-  ]
+    return once(kind)
+
+  rounds = [{kind: steady(kind) for kind in steps} for _ in range(repeats)]
   plain, quantized = (
     float(np.median([r[kind] for r in rounds])) for kind in steps
   )
