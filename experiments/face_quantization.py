@@ -153,7 +153,7 @@ _WEIGHT_RANGE = flags.DEFINE_enum(
 )
 _RANGES = flags.DEFINE_enum(
   'ranges',
-  'learned',
+  'frozen',
   ['frozen', 'running', 'learned'],
   'Ranges in fine-tuning: frozen as calibrated; running, updated in the first '
   '299 steps (QuantFace); learned with the weights (LSQ; --placement=inputs '

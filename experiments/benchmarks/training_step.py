@@ -33,7 +33,7 @@ _NETWORKS = flags.DEFINE_list(
 )
 _BITS = flags.DEFINE_integer('bits', 6, 'Bits of weights and activations.', 2)
 _RANGES = flags.DEFINE_enum(
-  'ranges', 'learned', ['frozen', 'running', 'learned'], 'Ranges in training.'
+  'ranges', 'frozen', ['frozen', 'running', 'learned'], 'Ranges in training.'
 )
 _PLACEMENT = flags.DEFINE_enum(
   'placement', 'inputs', ['inputs', 'quantface'], 'Quantized activations.'

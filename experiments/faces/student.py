@@ -70,7 +70,7 @@ class Recipe:
   placement: str = 'inputs'
   observer: str = 'mse'
   weight_range: str = 'minmax'
-  ranges: str = 'learned'
+  ranges: str = 'frozen'
   batch_norm: str = 'frozen'
 
   def weight_spec(self) -> AffineSpec:
