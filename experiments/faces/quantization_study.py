@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import tqdm
 
-from compress import audit, data, encode, graph
+from compress import audit, data, distill, encode, graph
 from compress import packed as packed_lib
 from compress.packed import Dense
 from experiments import folder as folder_lib
@@ -117,6 +117,7 @@ def run(
   settings = _smaller(settings) if settings.smoke else settings
   network = networks_lib.load_network(settings.network, settings.weights)
   splits, everyone = _load_people(settings)
+  _check_batches(settings, splits)
   output = folder_lib.open_folder(
     output_dir, STUDY, dataclasses.asdict(settings), resume=resume
   )
@@ -202,6 +203,15 @@ def _load_people(settings: Settings):
     ]
   small = len(dataset.images) <= 2000 and test_set is None
   return splits, dataset if small and not settings.smoke else None
+
+
+def _check_batches(settings: Settings, splits) -> None:
+  """Refuses a batch that a split has too few people for, before any work."""
+  methods = {method for method, *_ in settings.variants} - {'post_training'}
+  for split in splits:
+    for method in sorted(methods):
+      shape = tuning.batch_shape(method, settings.tuning())
+      distill.identity_balanced(split.train.identities, seed=0, shape=shape)
 
 
 class Teacher(NamedTuple):

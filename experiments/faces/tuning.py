@@ -99,6 +99,16 @@ def _cosine(a, b):
   return (distill.normalize(a) * distill.normalize(b)).sum(axis=-1).mean()
 
 
+def batch_shape(method: str, tuning: Tuning) -> distill.BatchShape:
+  """How the photographs of a batch are drawn; see `make_batches`."""
+  if method == 'quantface':
+    return distill.BatchShape(general=tuning.batch, people=0, photos=0)
+  of_one = 4
+  groups = max(1, tuning.batch // 2 // of_one)
+  general = tuning.batch - groups * of_one
+  return distill.BatchShape(general=general, people=groups, photos=of_one)
+
+
 def make_batches(method: str, tuning: Tuning, *, images, labels, teacher, seed):
   """The batch of every step, a pure function of the step.
 
@@ -117,13 +127,7 @@ def make_batches(method: str, tuning: Tuning, *, images, labels, teacher, seed):
   Returns:
     step -> batch.
   """
-  if method == 'quantface':
-    shape = distill.BatchShape(general=tuning.batch, people=0, photos=0)
-  else:
-    of_one = 4
-    groups = max(1, tuning.batch // 2 // of_one)
-    general = tuning.batch - groups * of_one
-    shape = distill.BatchShape(general=general, people=groups, photos=of_one)
+  shape = batch_shape(method, tuning)
   indices = distill.identity_balanced(labels, seed=seed, shape=shape)
   general = np.arange(tuning.batch) < shape.general
 
