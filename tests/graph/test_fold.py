@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from compress import graph as graph_lib
+from compress import models
 
 
 class Block(nn.Module):
@@ -169,3 +170,27 @@ def test_swapped_operands():
 def test_variables_must_be_nested_dicts():
   with pytest.raises(TypeError, match='nested dict'):
     graph_lib.fold(lambda v, x: x @ v[0], [jnp.eye(3)], jnp.ones((2, 3)))
+
+
+NETWORKS = {
+  'iresnet': models.IResNet((1, 1), widths=(4, 8), features=6),
+  'sface': models.SFace(stem=4, widths=(8, 8), strides=(2, 2), features=6),
+}
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_face_networks(name):
+  module = NETWORKS[name]
+  x = jax.random.uniform(jax.random.key(0), (2, 112, 112, 3)) * 255
+  variables = randomised(module.init(jax.random.key(1), x))
+  folded = graph_lib.fold(module.apply, variables, x)
+  expected = jax.jit(module.apply)(variables, x)
+  out = jax.jit(folded.apply)(folded.variables, x)
+  scale = np.abs(expected).max()
+  np.testing.assert_allclose(out, expected, atol=1e-4 * scale)
+  left = [path for path in graph_lib.leaf_paths(folded.variables)]
+  norms = {path.split('/')[-2] for path in left if path.endswith('mean')}
+  # Those that follow no layer: an input of a block, the tail before the
+  # flatten.
+  assert norms == ({'bn1', 'bn'} if name == 'iresnet' else {'bn'})
+  assert 'fc' in folded.sites
