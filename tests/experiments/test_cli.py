@@ -60,7 +60,10 @@ def test_help_is_a_manual_and_needs_no_jax():
     (['--bits=w8a8,w8a8'], 'twice'),
     (['w8a8'], "unknown argument 'w8a8'"),
     (['--smoke', '--', 'more'], "unknown argument 'more'"),
-    (['--placement=quantface'], '--ranges=learned needs --placement=inputs'),
+    (
+      ['--placement=quantface', '--ranges=learned'],
+      '--ranges=learned needs --placement=inputs',
+    ),
     (['--folds=4', '--test_set=bin'], '--folds=4 needs --test_set=people'),
   ],
 )
