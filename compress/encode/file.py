@@ -25,7 +25,7 @@ from compress.errors import InputError
 from compress.packed import Dense, Packed, Quantized, is_packed
 
 FORMAT = 'compress'
-VERSION = '1'
+VERSION = 1
 
 
 class Loaded(NamedTuple):
@@ -60,11 +60,13 @@ def save(path, tree, metadata: dict[str, Any] | None = None) -> int:
     entry['sha256'] = _digest(parts)
     entries[name] = entry
     tensors |= {f'{name}:{part}': array for part, array in parts.items()}
+  # One key: safetensors writes several in an order that changes from run to
+  # run.
   header = {
-    'format': FORMAT,
-    'version': VERSION,
-    'tensors': json.dumps(entries, separators=(',', ':')),
-    'metadata': json.dumps(metadata or {}, separators=(',', ':')),
+    FORMAT: json.dumps(
+      {'version': VERSION, 'tensors': entries, 'metadata': metadata or {}},
+      separators=(',', ':'),
+    )
   }
   data = safetensors.numpy.save(tensors, metadata=header)
   path = pathlib.Path(path)
@@ -98,21 +100,22 @@ def load(path) -> Loaded:
     raise InputError(f'{path}: no such file')
   try:
     with safetensors.safe_open(path, framework='numpy') as file:
-      header = file.metadata() or {}
-      if header.get('format') != FORMAT or header.get('version') != VERSION:
+      text = (file.metadata() or {}).get(FORMAT)
+      header = {} if text is None else json.loads(text)
+      if header.get('version') != VERSION:
         raise InputError(
           f'{path}: a safetensors file, but none of a compressed network '
           f'(format {FORMAT!r}, version {VERSION})'
         )
       tensors = {name: file.get_tensor(name) for name in file.keys()}
-    entries = json.loads(header['tensors'])
+    entries = header['tensors']
     tree: dict[str, Any] = {}
     for name, entry in entries.items():
       parts = {part: tensors[f'{name}:{part}'] for part in entry['parts']}
       if _digest(parts) != entry['sha256']:
         raise InputError(f'{path}: tensor {name} was altered (sha256 differs)')
       _insert(tree, name, _decode(parts, entry))
-    return Loaded(tree, json.loads(header['metadata']))
+    return Loaded(tree, header['metadata'])
   except InputError:
     raise
   except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:

@@ -74,3 +74,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     encode.save(path, example(), {'model': object()})
   assert path.read_bytes() == before
   assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path):
+  paths = [tmp_path / f'{i}.safetensors' for i in range(2)]
+  for path in paths:
+    encode.save(path, example(), {'b': 1, 'a': 2})
+  assert paths[0].read_bytes() == paths[1].read_bytes()
