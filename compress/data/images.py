@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from compress.data.align import align_face
 from compress.data.faces import SIDE
@@ -60,6 +60,10 @@ def decode_image(encoded: bytes, *, name: str) -> np.ndarray:
       return np.asarray(image.convert('RGB'))
   except InputError:
     raise
+  except UnidentifiedImageError as error:
+    raise InputError(
+      f'{name}: not an image, or of a format that is not known'
+    ) from error
   except Exception as error:
     # A damaged file can raise nearly anything from inside a decoder.
     reason = ' '.join(str(error).split()) or type(error).__name__
