@@ -5,6 +5,7 @@ A fold is a number for each pair; -1 leaves the pair out.
 
 import numpy as np
 
+from compress import data
 from compress.errors import InputError
 
 
@@ -23,9 +24,7 @@ def contiguous_folds(pairs: int, n_folds: int = 10) -> np.ndarray:
   """
   if not 2 <= n_folds <= pairs:
     raise InputError(f'n_folds must lie in 2..{pairs} (pairs), got {n_folds}')
-  sizes = np.full(n_folds, pairs // n_folds)
-  sizes[: pairs % n_folds] += 1
-  return np.repeat(np.arange(n_folds), sizes)
+  return data.contiguous_folds(pairs, folds=n_folds)
 
 
 def identity_disjoint_folds(

@@ -13,19 +13,27 @@ import jax.numpy as jnp
 from compress.errors import InputError
 
 
-def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def cross_entropy(
+  logits: jax.Array, labels: jax.Array, *, where: jax.Array | None = None
+) -> jax.Array:
   """Cross-entropy of integer labels, averaged over the batch.
 
   Args:
     logits: `[B, C]`.
     labels: classes 0..C-1, int `[B]`.
+    where: bool `[B]`, the examples that count; all by default. Where none
+      does, the loss is 0.
 
   Returns:
     Float32 scalar, in nats.
   """
   chex.assert_rank([logits, labels], [2, 1])
   log_q = jax.nn.log_softmax(logits.astype(jnp.float32))
-  return -jnp.mean(jnp.take_along_axis(log_q, labels[:, None], axis=1))
+  each = -jnp.take_along_axis(log_q, labels[:, None], axis=1).squeeze(1)
+  if where is None:
+    return each.mean()
+  counted = where.astype(each.dtype)
+  return (each * counted).sum() / jnp.maximum(counted.sum(), 1.0)
 
 
 def soft_target_loss(

@@ -110,10 +110,10 @@ def make_report(
   traced = graph.trace(
     network.apply,
     network.variables,
-    jax.ShapeDtypeStruct((1, 112, 112, 3), np.float32),
+    jax.ShapeDtypeStruct((1, *network.image_shape), np.float32),
   )
   cost = graph.cost(traced)
-  latency = _latency(settings, reference, runs, stored)
+  latency = _latency(settings, network.image_shape, reference, runs, stored)
   base = {
     'name': network.name,
     'method': 'reference',
@@ -245,7 +245,7 @@ def _curve(embeddings, test) -> dict[str, Any]:
   return audit.det_curve(scores, test.genuine)
 
 
-def _latency(settings, reference, runs, stored) -> dict[Any, Any]:
+def _latency(settings, image_shape, reference, runs, stored) -> dict[Any, Any]:
   """Milliseconds of the reference and of one twin a bit width, interleaved."""
   functions, keys = (
     {'reference': jax.jit(reference)},
@@ -258,7 +258,7 @@ def _latency(settings, reference, runs, stored) -> dict[Any, Any]:
       functions[keys[key]] = stored(run)
 
   def batch(size):
-    return np.zeros((size, 112, 112, 3), np.float32) + 128
+    return np.full((size, *image_shape), 128, np.float32)
 
   one = dict(repeats=1, warmup=0) if settings.smoke else {}
   small = audit.measure_batches(

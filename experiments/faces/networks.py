@@ -10,6 +10,7 @@ from compress import models
 from compress.errors import InputError
 
 NAMES = ('sface', 'mobilefacenet', 'iresnet')
+IMAGE_SHAPE = 112, 112, 3
 
 
 class Network(NamedTuple):
@@ -17,13 +18,14 @@ class Network(NamedTuple):
 
   Attributes:
     name: what reports call it.
-    apply: `(variables, images [B, 112, 112, 3]) -> embeddings [B, D]`, with
+    apply: `(variables, images [B, H, W, 3]) -> embeddings [B, D]`, with
       frozen BatchNorm statistics.
     train_apply: the same with the batch's statistics; returns
       `(embeddings, batch_stats)`.
     variables: `{'params': ..., 'batch_stats': ...}`, the second only where
       the network has BatchNorm.
     provenance: where the weights come from, for the report.
+    image_shape: (H, W, 3) of one image.
   """
 
   name: str
@@ -31,6 +33,7 @@ class Network(NamedTuple):
   train_apply: Callable[..., Any]
   variables: dict[str, Any]
   provenance: dict[str, str]
+  image_shape: tuple[int, int, int] = IMAGE_SHAPE
 
 
 def load_network(name: str, weights: str | None = None) -> Network:
@@ -69,7 +72,9 @@ def load_network(name: str, weights: str | None = None) -> Network:
   )
 
 
-def from_module(name, module, variables, provenance=None) -> Network:
+def from_module(
+  name, module, variables, provenance=None, *, image_shape=IMAGE_SHAPE
+) -> Network:
   """A `Network` of a Flax module whose call takes `train`."""
 
   def apply(variables, images):
@@ -81,7 +86,9 @@ def from_module(name, module, variables, provenance=None) -> Network:
     )
     return out, changed.get('batch_stats', {})
 
-  return Network(name, apply, train_apply, variables, dict(provenance or {}))
+  return Network(
+    name, apply, train_apply, variables, dict(provenance or {}), image_shape
+  )
 
 
 def embed(
@@ -90,8 +97,8 @@ def embed(
   """Embeds photographs and their mirror images, batch by batch.
 
   Args:
-    function: jitted, float32 [B, 112, 112, 3] -> [B, D].
-    images: uint8 [N, 112, 112, 3].
+    function: jitted, float32 [B, H, W, 3] -> [B, D].
+    images: uint8 [N, H, W, 3].
     batch: photographs at a time; the last batch is filled up, so that one
       compilation serves all.
 

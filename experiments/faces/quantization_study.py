@@ -163,7 +163,7 @@ def _smaller(settings: Settings) -> Settings:
   return dataclasses.replace(
     settings,
     variants=(
-      ('post_training', 8, 8),
+      ('post_training', 6, 6),
       ('ekd_class', 6, 6),
     )
     if len(settings.variants) > 2

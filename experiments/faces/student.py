@@ -126,7 +126,6 @@ class Student(NamedTuple):
     trained: pytree to train, as initialised.
     carried: pytree to carry, as initialised.
     pack: `(trained, carried) -> tree`, a packed tensor at every leaf.
-    frozen: `(unpacked tree, images) -> embeddings`, on what was stored.
     graph: the traced network, for one image.
     weight_specs: leaf path to spec.
     activation_specs: activation name to spec.
@@ -136,7 +135,6 @@ class Student(NamedTuple):
   trained: dict[str, Any]
   carried: dict[str, Any]
   pack: Callable[..., Any]
-  frozen: Callable[..., jax.Array]
   graph: graph_lib.Graph
   weight_specs: dict[str, AffineSpec]
   activation_specs: dict[str, AffineSpec]
@@ -150,11 +148,17 @@ class Model(NamedTuple):
     train_apply: `(variables, images) -> (embeddings, batch_stats)`, the
       second empty where statistics are frozen.
     variables: of both.
+    graph: of `apply`, for one image.
+    placement: where its activations are quantized.
+    specs: name of a quantized activation to spec.
   """
 
   apply: Callable[..., Any]
   train_apply: Callable[..., Any]
   variables: dict[str, Any]
+  graph: graph_lib.Graph
+  placement: quantize.Placement
+  specs: dict[str, AffineSpec]
 
 
 def make_student(
@@ -178,11 +182,8 @@ def make_student(
   Returns:
     The twin.
   """
-  image = jax.ShapeDtypeStruct((1, *calibration.shape[1:]), jnp.float32)
   model = prepare(network, recipe)
-  traced = graph_lib.trace(model.apply, model.variables, image)
-  placement = PLACEMENTS[recipe.placement]
-  specs = _activation_specs(traced, placement, recipe)
+  traced, placement, specs = model.graph, model.placement, model.specs
   params = model.variables['params']
   others = {k: v for k, v in model.variables.items() if k != 'params'}
   learned = recipe.ranges == 'learned' and recipe.placement == 'inputs'
@@ -277,9 +278,8 @@ def make_student(
     }
 
   weight_specs = compressor_lib.resolve(recipe.weight_rules(), params).specs
-  frozen = _frozen(model, placement, specs, rules)
   return Student(
-    apply, trained, carried, pack, frozen, traced, weight_specs, specs
+    apply, trained, carried, jax.jit(pack), traced, weight_specs, specs
   )
 
 
@@ -287,17 +287,9 @@ def frozen_twin(
   network: Network, recipe: Recipe, *, rules: Sequence[graph_lib.Rule] = ()
 ) -> Callable[..., jax.Array]:
   """The twin on stored numbers: `(unpacked tree, images) -> embeddings`."""
-  image = jax.ShapeDtypeStruct((1, 112, 112, 3), jnp.float32)
   model = prepare(network, recipe)
-  traced = graph_lib.trace(model.apply, model.variables, image)
-  placement = PLACEMENTS[recipe.placement]
-  specs = _activation_specs(traced, placement, recipe)
-  return _frozen(model, placement, specs, rules)
-
-
-def _frozen(model, placement, specs, rules):
   run = quantize.quantize_activations(
-    model.apply, placement, specs, rules=rules
+    model.apply, model.placement, model.specs, rules=rules
   )
 
   def frozen(tree, images):
@@ -309,18 +301,12 @@ def _frozen(model, placement, specs, rules):
         found[f'activations/{name}/scale'],
         found[f'activations/{name}/zero_point'],
       )
-      for name in specs
+      for name in model.specs
     }
     variables = {**tree.get('others', {}), 'params': tree['params']}
     return run(variables, qparams, images)
 
   return frozen
-
-
-def _activation_specs(traced, placement, recipe):
-  names = quantize.placed_names(traced, placement)
-  rules = recipe.activation_rules(traced.sites[0].name)
-  return compressor_lib.resolve_names(rules, names).specs
 
 
 def _learned(x, q: QParams, spec: AffineSpec) -> jax.Array:
@@ -337,16 +323,22 @@ def _learned(x, q: QParams, spec: AffineSpec) -> jax.Array:
 
 
 def prepare(network: Network, recipe: Recipe) -> Model:
-  """The network in the form that a recipe quantizes."""
-  if recipe.batch_norm == 'batch':
-    return Model(network.apply, network.train_apply, network.variables)
-  image = jax.ShapeDtypeStruct((1, 112, 112, 3), jnp.float32)
-  folded = graph_lib.fold(network.apply, network.variables, image)
-  return Model(
-    folded.apply,
-    lambda variables, images: (folded.apply(variables, images), {}),
-    folded.variables,
+  """The network in the form that a recipe quantizes, and where it does."""
+  image = jax.ShapeDtypeStruct((1, *network.image_shape), jnp.float32)
+  apply, train_apply = network.apply, network.train_apply
+  variables = network.variables
+  if recipe.batch_norm == 'frozen':
+    apply, variables, _ = graph_lib.fold(apply, variables, image)
+
+    def train_apply(variables, images):
+      return apply(variables, images), {}
+
+  traced = graph_lib.trace(apply, variables, image)
+  placement = PLACEMENTS[recipe.placement]
+  plan = quantize.activation_plan(
+    traced, placement, recipe.activation_rules(traced.sites[0].name)
   )
+  return Model(apply, train_apply, variables, traced, placement, plan.specs)
 
 
 def bit_operations(student: Student) -> graph_lib.Cost:

@@ -88,11 +88,7 @@ def _class_loss(params, embeddings, batch, tuning):
     scale=tuning.scale,
     margin=tuning.margin,
   )
-  each = jax.nn.logsumexp(logits, axis=-1) - jnp.take_along_axis(
-    logits, batch['labels'][:, None], axis=-1
-  ).squeeze(-1)
-  general = batch['general'].astype(each.dtype)
-  return (each * general).sum() / jnp.maximum(general.sum(), 1.0)
+  return distill.cross_entropy(logits, batch['labels'], where=batch['general'])
 
 
 def _cosine(a, b):

@@ -33,10 +33,7 @@ class SmallNetwork(nn.Module):
     x = Stem(4, 1e-5, name='stem')(x, train=train)
     x = Stage(6, 1, 1e-5, name='stage1')(x, train=train)
     x = batch_norm('bn', train=train, epsilon=1e-5)(x)
-    # Takes images of any size, as the study asks for 112 x 112 in places.
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, 4, height // 4, 4, width // 4, channels)
-    x = x.mean((2, 4))
+    x = x.reshape(-1, 4, 2, 4, 2, x.shape[-1]).mean((2, 4))
     x = nn.Dense(FEATURES, name='fc')(x.reshape(x.shape[0], -1))
     norm = FixedScaleBatchNorm(
       use_running_average=not train, momentum=0.9, name='features_bn'
@@ -70,7 +67,11 @@ def small_network() -> Network:
 
   stats = jax.tree_util.tree_map_with_path(statistics, variables['batch_stats'])
   return from_module(
-    'small', module, {**variables, 'batch_stats': stats}, {'weights': 'none'}
+    'small',
+    module,
+    {**variables, 'batch_stats': stats},
+    {'weights': 'none'},
+    image_shape=(SIDE, SIDE, 3),
   )
 
 

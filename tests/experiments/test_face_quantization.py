@@ -108,7 +108,7 @@ def test_prints_the_table_and_where_the_report_is(smoke):
   output, printed = smoke
   last = printed.strip().splitlines()[-1]
   assert last == f'report: {output.resolve()}/report.html'
-  for name in ('sface', 'post_training w8a8', 'ekd_class w6a6'):
+  for name in ('sface', 'post_training w6a6', 'ekd_class w6a6'):
     assert name in printed
   assert (output / 'report.md').is_file()
   page = (output / 'report.html').read_text()
@@ -137,7 +137,7 @@ def test_the_report_has_its_fields(smoke):
     for v in variants
   ]
   assert named == [
-    ('post_training w8a8', 'post_training', 8, 8, 0),
+    ('post_training w6a6', 'post_training', 6, 6, 0),
     ('ekd_class w6a6', 'ekd_class', 6, 6, 0),
   ]
   for entry in (report['reference'], *variants):
@@ -162,17 +162,17 @@ def test_the_report_has_its_fields(smoke):
 def test_what_the_report_says_of_costs(smoke):
   output, _ = smoke
   report = read(output)
-  reference, eight, six = report['reference'], *report['variants']
+  reference, given, tuned = report['reference'], *report['variants']
   assert reference['bops'] == 32 * 32 * reference['macs']
-  assert eight['bops'] == 8 * 8 * eight['macs']
   # The image keeps 8 bits at the first layer.
-  assert 6 * 6 * six['macs'] < six['bops'] < 6 * 8 * six['macs']
-  assert len({v['macs'] for v in (reference, eight, six)}) == 1
-  assert eight['bytes']['on_disk'] <= 0.27 * reference['bytes']['on_disk']
+  assert 6 * 6 * tuned['macs'] < tuned['bops'] < 6 * 8 * tuned['macs']
+  assert given['bops'] == tuned['bops']
+  assert len({v['macs'] for v in (reference, given, tuned)}) == 1
+  assert tuned['bytes']['on_disk'] <= 0.2 * reference['bytes']['on_disk']
   files = {
     'reference.safetensors': reference,
-    'networks/post_training_w8a8/network.safetensors': eight,
-    'networks/ekd_class_w6a6/network.safetensors': six,
+    'networks/post_training_w6a6/network.safetensors': given,
+    'networks/ekd_class_w6a6/network.safetensors': tuned,
   }
   for path, entry in files.items():
     assert (output / path).stat().st_size == entry['bytes']['on_disk']

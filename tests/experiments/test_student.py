@@ -10,9 +10,7 @@ from compress import distill, encode, train
 from compress import packed as packed_lib
 from compress.compressor import State
 from compress.graph import cpu_rules
-from compress.models import IResNet
 from compress.quantize import QParams
-from experiments.faces.networks import from_module
 from experiments.faces.student import (
   OBSERVERS,
   QUANTFACE_STEPS,
@@ -85,7 +83,7 @@ def compiled(name):
   student = student_of(name)
   return (
     jax.jit(functools.partial(student.apply, train=False)),
-    jax.jit(student.frozen),
+    jax.jit(frozen_twin(small_network(), Recipe(**RECIPES[name]))),
   )
 
 
@@ -307,23 +305,3 @@ def test_rules_change_nothing_but_rounding():
   found, _ = apply(slow.trained, slow.carried, images())
   expected, _ = compiled('inputs')[0](slow.trained, slow.carried, images())
   assert cosine(found, expected).min() > 0.999
-
-
-def test_a_twin_from_the_file_alone():
-  module = IResNet(blocks=(1, 1, 1, 1), widths=(2, 3, 4, 5), features=6)
-  photos, _ = photographs(people=1, each=2, side=112)
-  pixels = photos.astype(np.float32)
-  shapes = jax.eval_shape(module.init, jax.random.key(0), pixels)
-  variables = jax.tree.map(lambda x: jnp.full(x.shape, 0.1), shapes)
-  network = from_module('tiny', module, variables)
-  recipe = Recipe(weight_bits=6, activation_bits=6, observer='minmax')
-  student = make_student(network, recipe, photos)
-  # A stem, four blocks of three convolutions, a dense layer.
-  assert len(student.graph.sites) == 1 + 4 * 3 + 1
-  packed = jax.eval_shape(student.pack, student.trained, student.carried)
-  stored = jax.eval_shape(packed_lib.unpack_tree, packed)
-  twin = frozen_twin(network, recipe)
-  programs = [
-    str(jax.make_jaxpr(f)(stored, pixels)) for f in (twin, student.frozen)
-  ]
-  assert programs[0] == programs[1]
