@@ -77,7 +77,7 @@ def make_step(
   loss_fn: LossFn,
   optimizer: optax.GradientTransformation,
   *,
-  after_update: Callable[..., tuple[Tree, Tree]] | None = None,
+  after_update: Callable[..., 'TrainState'] | None = None,
 ) -> Step:
   """Make the training step of a loss and an optimizer.
 
@@ -99,10 +99,10 @@ def make_step(
       integers become float32. The carried pytree keeps its structure, shapes
       and dtypes.
     optimizer: an optax gradient transformation.
-    after_update: optional `(params, carried, *, step, grads, key) -> (params,
-      carried)` applied after the optimizer's update with the averaged
-      gradients: masks, codebooks, projections. `step` is that of the state the
-      step began with.
+    after_update: optional `(state, *, grads, key) -> state`, applied to the
+      new state, after the optimizer's update, with the averaged gradients:
+      masks, moments of what was removed, codebooks, projections. `state.step`
+      is still that of the state the step began with.
 
   Returns:
     The step. Its metrics are those of the loss function with `loss` and
@@ -129,12 +129,10 @@ def make_step(
         grads, state.opt_state, state.params
       )
     params = optax.apply_updates(state.params, updates)
+    new = TrainState(state.step, params, opt_state, carried, state.key)
     if after_update is not None:
-      params, carried = after_update(
-        params, carried, step=state.step, grads=grads, key=key
-      )
-    new = TrainState(state.step + 1, params, opt_state, carried, state.key)
-    return _same_types(new, state), metrics
+      new = after_update(new, grads=grads, key=key)
+    return _same_types(new._replace(step=state.step + 1), state), metrics
 
   return step
 

@@ -128,11 +128,12 @@ def test_donation_leaves_the_callers_arrays_alone():
 
 
 def test_after_update_sees_the_gradients_and_changes_the_parameters():
-  def mask(params, carried, *, step, grads, key):
+  def mask(state, *, grads, key):
     del key
     norm = optax.tree.norm(grads)
-    kept = {'kernel': params['kernel'].at[0].set(0.0)}
-    return kept, {'norm': norm, 'step': step}
+    kept = {'kernel': state.params['kernel'].at[0].set(0.0)}
+    carried = {'norm': norm, 'step': state.step}
+    return state._replace(params=kept, carried=carried)
 
   tool = optax.sgd(0.1)
   carried = {'norm': jnp.zeros(()), 'step': jnp.zeros((), jnp.int32)}
