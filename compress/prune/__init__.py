@@ -1,0 +1,1 @@
+"""Fewer numbers: saliencies, masks, schedules, and channels that really go."""
