@@ -1,5 +1,9 @@
 """What a model is made of, read from its jaxpr, whatever framework wrote it."""
 
+from compress.graph.channels import ChannelGroup as ChannelGroup
+from compress.graph.channels import Channels as Channels
+from compress.graph.channels import Member as Member
+from compress.graph.channels import channels as channels
 from compress.graph.cost import Cost as Cost
 from compress.graph.cost import cost as cost
 from compress.graph.cpu_conv import cpu_rules as cpu_rules

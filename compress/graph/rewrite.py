@@ -37,11 +37,14 @@ class Graph:
     sites: every convolution and matrix product, in order of evaluation.
     names: every value named with `checkpoint_name`, in order.
     weights: path to shape of every leaf of the variables.
+    jaxpr: the closed jaxpr itself; its first inputs are the leaves, in the
+      order of `weights`, the others those of the inputs.
   """
 
   sites: tuple[Site, ...]
   names: tuple[Site, ...]
   weights: dict[str, tuple[int, ...]]
+  jaxpr: Any = dataclasses.field(repr=False, compare=False)
 
 
 def trace(apply: Callable[..., Any], variables, *inputs) -> Graph:
@@ -64,6 +67,7 @@ def trace(apply: Callable[..., Any], variables, *inputs) -> Graph:
     sites=tuple(s for s in found if s.kind != 'name'),
     names=tuple(s for s in found if s.kind == 'name'),
     weights=dict(zip(paths, shapes, strict=True)),
+    jaxpr=closed,
   )
 
 
