@@ -123,6 +123,15 @@ def test_kill_at_any_moment_then_resume_is_bit_equal(tmp_path):
   assert not [*(folder / 'checkpoints').glob('*-tmp*')]
 
 
+@pytest.fixture
+def interruptible():
+  """A shell starts what runs in the background with interrupts ignored."""
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures('interruptible')
 def test_interrupt_saves_and_goes_on_bit_equal(tmp_path):
   whole, history = fit()
   batches = problem.batches()
