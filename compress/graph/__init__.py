@@ -1,9 +1,5 @@
 """What a model is made of, read from its jaxpr, whatever framework wrote it."""
 
-from compress.graph.channels import ChannelGroup as ChannelGroup
-from compress.graph.channels import Channels as Channels
-from compress.graph.channels import Member as Member
-from compress.graph.channels import channels as channels
 from compress.graph.backward import REARRANGING as REARRANGING
 from compress.graph.backward import Arrival as Arrival
 from compress.graph.backward import Backward as Backward
@@ -12,6 +8,10 @@ from compress.graph.backward import Operation as Operation
 from compress.graph.backward import backward as backward
 from compress.graph.backward import channel_axes as channel_axes
 from compress.graph.backward import unit_totals as unit_totals
+from compress.graph.channels import ChannelGroup as ChannelGroup
+from compress.graph.channels import Channels as Channels
+from compress.graph.channels import Member as Member
+from compress.graph.channels import channels as channels
 from compress.graph.cost import Cost as Cost
 from compress.graph.cost import cost as cost
 from compress.graph.cpu_conv import cpu_rules as cpu_rules

@@ -1,1 +1,20 @@
 """Fewer numbers: saliencies, masks, schedules, and channels that really go."""
+
+from compress.prune.nisp import (
+  infinite_feature_selection as infinite_feature_selection,
+)
+from compress.prune.nisp import neuron_importance as neuron_importance
+from compress.prune.nisp import propagate_importance as propagate_importance
+from compress.prune.nisp import responses_at as responses_at
+from compress.prune.relevance_propagation import LRP_0 as LRP_0
+from compress.prune.relevance_propagation import AlphaBeta as AlphaBeta
+from compress.prune.relevance_propagation import Box as Box
+from compress.prune.relevance_propagation import Epsilon as Epsilon
+from compress.prune.relevance_propagation import Rules as Rules
+from compress.prune.relevance_propagation import (
+  filter_relevance as filter_relevance,
+)
+from compress.prune.relevance_propagation import (
+  reference_samples as reference_samples,
+)
+from compress.prune.relevance_propagation import relevance as relevance

@@ -375,6 +375,6 @@ def _proportional(operation, value, stabilizer):
 
 
 def _ratio(value, total, stabilizer):
-  """value / total, away from zero by the stabilizer; 0 where total is 0."""
+  """The share value / total, away from zero by the stabilizer; or 0."""
   total = total + jnp.where(total < 0, -stabilizer, stabilizer)
   return jnp.where(total == 0, 0, value / jnp.where(total == 0, 1, total))
