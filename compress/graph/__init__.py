@@ -24,6 +24,13 @@ from compress.graph.rewrite import Rule as Rule
 from compress.graph.rewrite import compose as compose
 from compress.graph.rewrite import rewrite as rewrite
 from compress.graph.rewrite import trace as trace
+from compress.graph.shrink import Shrunk as Shrunk
+from compress.graph.shrink import compose_kept as compose_kept
+from compress.graph.shrink import describe_kept as describe_kept
+from compress.graph.shrink import mask_channels as mask_channels
+from compress.graph.shrink import restore_shrunk as restore_shrunk
+from compress.graph.shrink import shrink as shrink
+from compress.graph.shrink import take_kept as take_kept
 from compress.graph.sites import Site as Site
 from compress.graph.sites import leaf_paths as leaf_paths
 from compress.graph.sites import path_string as path_string

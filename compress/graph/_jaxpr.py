@@ -49,9 +49,12 @@ def is_literal(atom) -> bool:
   return isinstance(atom, jex.Literal)
 
 
-def bind(eqn, *operands):
-  """Evaluates one equation on other operands; returns a list of results."""
-  params = eqn.primitive.get_bind_params(eqn.params)
+def bind(eqn, *operands, **changes):
+  """Evaluates one equation on other operands; returns a list of results.
+
+  `changes` take the place of the equation's own parameters.
+  """
+  params = eqn.primitive.get_bind_params({**eqn.params, **changes})
   with eqn.ctx.manager:
     out = eqn.primitive.bind(*operands, **params)
   return list(out) if eqn.primitive.multiple_results else [out]
