@@ -1,5 +1,8 @@
 """Fewer numbers: saliencies, masks, schedules, and channels that really go."""
 
+from compress.prune.grasp import balanced_indices as balanced_indices
+from compress.prune.grasp import grasp_saliency as grasp_saliency
+from compress.prune.leaves import empty_leaves as empty_leaves
 from compress.prune.nisp import (
   infinite_feature_selection as infinite_feature_selection,
 )
@@ -18,3 +21,6 @@ from compress.prune.relevance_propagation import (
   reference_samples as reference_samples,
 )
 from compress.prune.relevance_propagation import relevance as relevance
+from compress.prune.snip import snip_saliency as snip_saliency
+from compress.prune.synflow import synflow_masks as synflow_masks
+from compress.prune.synflow import synflow_saliency as synflow_saliency
