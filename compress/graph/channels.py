@@ -17,12 +17,20 @@ jaxpr called from two places has two paths. `var` is any variable of that jaxpr:
 input, constant variable, or result of an equation.
 """
 
+import collections
 import dataclasses
+import difflib
 from collections.abc import Mapping
 
 import numpy as np
 
+from compress.errors import InputError
+from compress.graph import _jaxpr
+from compress.graph.label_families import families
+from compress.graph.label_walk import UNKNOWN, Walk
+from compress.graph.labels import CONSTANT, NORM
 from compress.graph.rewrite import Graph
+from compress.graph.sites import weight_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +74,13 @@ class ChannelGroup:
 class Survivors:
   """Which indices of every array survive a choice of channels."""
 
+  def __init__(self, walk: Walk, paths: list[str], removed: np.ndarray):
+    self._walk = walk
+    self._paths = paths
+    self._alive = np.ones(len(walk.labels), bool)
+    self._alive[removed] = False
+    self._known: dict[int, np.ndarray | None] = {}
+
   def axes(self, path: tuple, var) -> tuple[np.ndarray | None, ...]:
     """Surviving indices of an array, axis by axis.
 
@@ -76,12 +91,27 @@ class Survivors:
     Returns:
       For each axis None where every index survives, else int indices, rising.
     """
-    raise NotImplementedError
+    if not getattr(var.aval, 'shape', ()):
+      return ()
+    key = id(var) if _jaxpr.is_literal(var) else var
+    return tuple(map(self._axis, self._walk.arrays[path][key]))
 
   @property
   def leaves(self) -> dict[str, dict[int, np.ndarray]]:
     """Kept indices by leaf path and axis, only where something leaves."""
-    raise NotImplementedError
+    out: dict[str, dict[int, np.ndarray]] = {}
+    for path, axes in zip(self._paths, self._walk.leaves, strict=True):
+      for axis, labels in enumerate(axes):
+        kept = self._axis(labels)
+        if kept is not None:
+          out.setdefault(path, {})[axis] = kept
+    return out
+
+  def _axis(self, labels):
+    if id(labels) not in self._known:
+      stays = self._alive[self._walk.labels.factors(labels)[0]].all(1)
+      self._known[id(labels)] = None if stays.all() else np.flatnonzero(stays)
+    return self._known[id(labels)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +121,18 @@ class Channels:
   Attributes:
     groups: in order of evaluation of their first producing leaf.
     frozen: leaf path to axis to the reason why (some of) its indices stay.
-    unknown: operation without a rule (its source name and primitive) to the
-      leaves that stay whole because of it.
+    unknown: place of an operation without a rule (its source name and its
+      primitive) to the leaves that stay whole because of it.
   """
 
   groups: tuple[ChannelGroup, ...]
   frozen: Mapping[str, Mapping[int, str]]
   unknown: Mapping[str, tuple[str, ...]]
+  _walk: Walk = dataclasses.field(repr=False, compare=False)
+  _paths: list[str] = dataclasses.field(repr=False, compare=False)
+  _atoms: Mapping[str, np.ndarray] = dataclasses.field(
+    repr=False, compare=False
+  )
 
   def surviving(self, keep: Mapping[str, np.ndarray]) -> Survivors:
     """What is left of every array of the model.
@@ -111,7 +146,24 @@ class Channels:
     Raises:
       InputError: a name is unknown, a mask is not bool `[n]`, or keeps nothing.
     """
-    raise NotImplementedError
+    removed = [np.zeros(0, np.int64)]
+    for name, mask in keep.items():
+      if name not in self._atoms:
+        near = difflib.get_close_matches(name, self._atoms, 1)
+        hint = f'; did you mean {near[0]!r}?' if near else ''
+        raise InputError(f'no channel group is named {name!r}{hint}')
+      atoms, mask = self._atoms[name], np.asarray(mask)
+      if mask.dtype != bool or mask.shape != atoms.shape:
+        raise InputError(
+          f'keep[{name!r}] should be bool [{len(atoms)}]; got '
+          f'{mask.dtype} {list(mask.shape)}'
+        )
+      if not mask.any():
+        raise InputError(
+          f'keep[{name!r}] keeps none of {len(atoms)} channels; one must stay'
+        )
+      removed.append(atoms[~mask])
+    return Survivors(self._walk, self._paths, np.concatenate(removed))
 
 
 def channels(graph: Graph) -> Channels:
@@ -123,4 +175,64 @@ def channels(graph: Graph) -> Channels:
   Returns:
     Its groups, and what is frozen and why.
   """
-  raise NotImplementedError
+  paths = list(graph.weights)
+  walk = Walk(graph.jaxpr, len(paths))
+  tagged = {
+    tag: walk.labels.marked(bit)
+    for tag, bit in (('norm', NORM), ('constant', CONSTANT))
+  }
+  groups, atoms = [], {}
+  seen: collections.Counter[str] = collections.Counter()
+  for family in families(walk):
+    name = weight_name(paths[family.first])
+    count = seen[name]
+    seen[name] += 1
+    name = f'{name}#{count}' if count else name
+    tags = {
+      tag
+      for tag, marked in tagged.items()
+      if np.isin(family.atoms, marked).any()
+    }
+    members = tuple(
+      Member(
+        paths[leaf],
+        axis,
+        indices,
+        walk.roles.get((leaf, axis), 'elementwise'),
+      )
+      for leaf, axis, indices in family.parts
+    )
+    groups.append(
+      ChannelGroup(name, len(family.atoms), members, frozenset(tags))
+    )
+    atoms[name] = family.atoms
+  frozen = _frozen(walk, paths)
+  unknown = {
+    place: tuple(
+      path
+      for path, axes in frozen.items()
+      if any(_because(UNKNOWN, place, reason) for reason in axes.values())
+    )
+    for place in walk.unknown
+  }
+  return Channels(tuple(groups), frozen, unknown, walk, paths, atoms)
+
+
+def _frozen(walk, paths) -> dict[str, dict[int, str]]:
+  """Why axes of leaves, longer than 1, stay as long as they are."""
+  out: dict[str, dict[int, str]] = {}
+  for path, axes in zip(paths, walk.leaves, strict=True):
+    for axis, labels in enumerate(axes):
+      reasons = walk.labels.reasons(labels) if len(labels) > 1 else {}
+      if reasons:
+        whole = sum(reasons.values()) == len(labels)
+        text = '; '.join(
+          reason if whole and len(reasons) == 1 else f'{count}: {reason}'
+          for reason, count in reasons.items()
+        )
+        out.setdefault(path, {})[axis] = text
+  return out
+
+
+def _because(start, place, reason) -> bool:
+  return start in reason and f'({place})' in reason
