@@ -1,7 +1,10 @@
-"""Face networks in Flax, and loaders for real weights.
+"""Networks in Flax, and loaders for real weights.
 
-Every network maps raw pixels, float32 [B, 112, 112, 3], RGB, 0..255, to
-embeddings [B, D] that are not normalised.
+Every face network (IResNet, MobileFaceNet, SFace) maps raw pixels, float32
+[B, 112, 112, 3], RGB, 0..255, to embeddings [B, D] that are not normalised.
+Every classifier (LeNet, ResNet, vision transformer) maps float32 images
+[B, H, W, C], scaled as their data set scales them, to logits [B, classes] of
+its last layer, `classifier`.
 """
 
 from compress.models.iresnet import IResNet as IResNet
@@ -11,6 +14,10 @@ from compress.models.iresnet import iresnet50 as iresnet50
 from compress.models.iresnet import iresnet100 as iresnet100
 from compress.models.iresnet_weights import load_iresnet as load_iresnet
 from compress.models.layers import PReLU as PReLU
+from compress.models.lenet import LeNet5 as LeNet5
+from compress.models.lenet import LeNet300 as LeNet300
+from compress.models.lenet import lenet5 as lenet5
+from compress.models.lenet import lenet300 as lenet300
 from compress.models.mobilefacenet import MobileFaceNet as MobileFaceNet
 from compress.models.mobilefacenet import mobilefacenet as mobilefacenet
 from compress.models.mobilefacenet import (
@@ -20,7 +27,18 @@ from compress.models.onnx_weights import SFACE_SHA256 as SFACE_SHA256
 from compress.models.onnx_weights import load_sface as load_sface
 from compress.models.onnx_weights import sface_path as sface_path
 from compress.models.onnx_weights import sface_sha256 as sface_sha256
+from compress.models.resnet import ResNet as ResNet
+from compress.models.resnet import cifar_resnet as cifar_resnet
+from compress.models.resnet import cifar_resnet8 as cifar_resnet8
+from compress.models.resnet import cifar_resnet20 as cifar_resnet20
+from compress.models.resnet import cifar_resnet32 as cifar_resnet32
+from compress.models.resnet import cifar_resnet56 as cifar_resnet56
+from compress.models.resnet import resnet18 as resnet18
+from compress.models.resnet import resnet34 as resnet34
+from compress.models.resnet import resnet50 as resnet50
 from compress.models.sface import SFace as SFace
 from compress.models.tflite_weights import (
   load_mobilefacenet as load_mobilefacenet,
 )
+from compress.models.vit import VisionTransformer as VisionTransformer
+from compress.models.vit import vit_b16 as vit_b16

@@ -1,4 +1,4 @@
-"""Layers and naming shared by the face networks of this package.
+"""Layers and naming shared by the networks of this package.
 
 Notation: B images, H rows, W columns, C channels; every activation is
 [B, H, W, C], every convolution kernel [KH, KW, Cin / groups, Cout].
@@ -56,6 +56,34 @@ def normalize_pixels(
       f'images have type {images.dtype}; right is float32, raw pixels 0..255'
     )
   return (images - center) / scale
+
+
+def check_images(
+  images: jax.Array, *, shape: tuple[int | None, int | None, int | None]
+) -> None:
+  """Checks a batch of images that a classifier gets.
+
+  Args:
+    images: what should be floating [B, H, W, C].
+    shape: H, W and C, None for a size that may be any.
+
+  Raises:
+    InputError: another shape or an integer type.
+  """
+  fits = images.ndim == 4 and all(
+    want in (None, size)
+    for want, size in zip(shape, images.shape[1:], strict=True)
+  )
+  if not fits:
+    right = ', '.join('any' if n is None else str(n) for n in shape)
+    raise InputError(
+      f'images have shape {tuple(images.shape)}; right is [B, {right}]'
+    )
+  if not jnp.issubdtype(images.dtype, jnp.floating):
+    raise InputError(
+      f'images have type {images.dtype}; right is float32, scaled as the data '
+      'set scales them'
+    )
 
 
 class PReLU(nn.Module):
@@ -122,6 +150,7 @@ def conv(
   groups: int = 1,
   bias: bool = False,
   padding: str | None = None,
+  kernel_init: nn.initializers.Initializer | None = None,
 ) -> nn.Conv:
   """Makes a square convolution.
 
@@ -134,6 +163,7 @@ def conv(
     bias: whether a bias is added.
     padding: 'SAME' or 'VALID' as XLA defines them; None pads size // 2 on every
       side, as PyTorch and MXNet do (another grid than 'SAME' at stride 2).
+    kernel_init: draws the kernel; None is N(0, 0.1), InsightFace's.
 
   Returns:
     The module; its kernel is [size, size, Cin / groups, features].
@@ -146,6 +176,6 @@ def conv(
     padding=(around, around) if padding is None else padding,
     feature_group_count=groups,
     use_bias=bias,
-    kernel_init=nn.initializers.normal(0.1),
+    kernel_init=kernel_init or nn.initializers.normal(0.1),
     name=name,
   )
