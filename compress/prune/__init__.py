@@ -1,7 +1,22 @@
 """Fewer numbers: saliencies, masks, schedules, and channels that really go."""
 
+from compress.prune.activation_maximization import Ascent as Ascent
+from compress.prune.activation_maximization import (
+  Visualizations as Visualizations,
+)
+from compress.prune.activation_maximization import (
+  interpretable_filters as interpretable_filters,
+)
+from compress.prune.activation_maximization import visualize as visualize
 from compress.prune.grasp import balanced_indices as balanced_indices
 from compress.prune.grasp import grasp_saliency as grasp_saliency
+from compress.prune.image_similarity import color_similarity as color_similarity
+from compress.prune.image_similarity import (
+  removal_similarity as removal_similarity,
+)
+from compress.prune.image_similarity import (
+  texture_similarity as texture_similarity,
+)
 from compress.prune.leaves import empty_leaves as empty_leaves
 from compress.prune.nisp import (
   infinite_feature_selection as infinite_feature_selection,
