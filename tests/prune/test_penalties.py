@@ -125,7 +125,9 @@ def test_group_lasso_value_and_gradient():
 def test_group_lasso_prox_is_zero_exactly_within_reach(axis):
   w = jax.random.normal(jax.random.key(0), (3, 3, 4, 8))
   w = np.moveaxis(
-    np.moveaxis(w, axis, -1) * np.linspace(0, 1, w.shape[axis]), -1, axis
+    np.moveaxis(np.asarray(w), axis, -1) * np.linspace(0, 1, w.shape[axis]),
+    -1,
+    axis,
   )
   w = jnp.asarray(w, jnp.float32)
   n = w.size // w.shape[axis]
