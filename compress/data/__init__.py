@@ -1,15 +1,25 @@
-"""Data sets of faces: aligned photographs, identities, pairs to verify."""
+"""Data sets: faces with identities and pairs to verify, images with classes."""
 
 from compress.data.align import TEMPLATE as TEMPLATE
 from compress.data.align import align_face as align_face
 from compress.data.align import read_landmarks as read_landmarks
 from compress.data.align import similarity_transform as similarity_transform
+from compress.data.catalogue import load_tfds as load_tfds
+from compress.data.classification import ImageDataset as ImageDataset
+from compress.data.classification import ImageSplits as ImageSplits
+from compress.data.classification import Scaling as Scaling
+from compress.data.classification import load_digits as load_digits
+from compress.data.classification import pixel_scaling as pixel_scaling
+from compress.data.classification import shift_images as shift_images
+from compress.data.classification import split_by_share as split_by_share
+from compress.data.classification import take_images as take_images
 from compress.data.faces import FaceDataset as FaceDataset
 from compress.data.faces import Split as Split
 from compress.data.faces import VerificationSet as VerificationSet
 from compress.data.faces import all_pairs as all_pairs
 from compress.data.faces import contiguous_folds as contiguous_folds
 from compress.data.faces import merge_groups as merge_groups
+from compress.data.image_files import read_idx as read_idx
 from compress.data.insightface import load_bin as load_bin
 from compress.data.lfw import load_lfw as load_lfw
 from compress.data.orl import load_orl as load_orl

@@ -139,6 +139,8 @@ class Lfw(_CATALOGUE_LFW, skip_registration=True):
 def data_source(
   make: Callable[..., tfds.core.GeneratorBasedBuilder],
   data_dir: str | os.PathLike | None,
+  *,
+  split: str = 'train',
 ) -> Sequence[dict]:
   """The examples of a data set, which is prepared first if need be.
 
@@ -150,6 +152,7 @@ def data_source(
     make: called with `data_dir=...`, gives the builder.
     data_dir: the folder of all data sets; by default that of
       tensorflow-datasets (TFDS_DATA_DIR, or ~/tensorflow_datasets).
+    split: the stored split.
 
   Returns:
     A sequence of examples in stored order; images are still encoded bytes.
@@ -164,7 +167,7 @@ def data_source(
     builder = make(data_dir=data_dir)
   decoders = {'image': tfds.decode.SkipDecoding()}
   try:
-    return builder.as_data_source('train', decoders=decoders)
+    return builder.as_data_source(split, decoders=decoders)
   except Exception as error:
     raise damaged(target) from error
 
