@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from compress import graph
 from compress.errors import InputError
-from compress.packed import Dense, is_packed
+from compress.packed import Dense, Sparse, is_packed, sparse
 
 
 class State(NamedTuple):
@@ -135,8 +135,18 @@ def chain(*compressors: Compressor) -> Compressor:
 
 
 def _later(before, after):
-  unchanged = isinstance(after, Dense) and not after.changed
-  return before if unchanged else after
+  if _unchanged(after):
+    return before
+  if isinstance(after, Sparse) and _unchanged(after.inner):
+    return sparse(after.mask, before, pattern=after.pattern)
+  # Quantized and sparse tensors keep zeros.
+  if isinstance(before, Sparse) and not isinstance(after, Dense):
+    return sparse(before.mask, after, pattern=before.pattern)
+  return after
+
+
+def _unchanged(packed):
+  return isinstance(packed, Dense) and not packed.changed
 
 
 @dataclasses.dataclass(frozen=True)

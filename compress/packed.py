@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 @jax.tree_util.register_dataclass
@@ -34,6 +35,8 @@ class Dense:
 @dataclasses.dataclass(frozen=True)
 class Quantized:
   """Integer codes on a uniform grid: the values are `scale (codes - zero)`.
+
+  Zero is a value of the grid, so that what was 0 before still is.
 
   Attributes:
     codes: integers of the tensor's shape, each in `bits` bits' range.
@@ -61,12 +64,85 @@ class Quantized:
   )
 
 
-Packed = Dense | Quantized
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sparse:
+  """A tensor of which only some values are left; the others are 0.
+
+  In memory all values of `inner` stand in place; stored are which survive and
+  those that do. Make nested ones with `sparse`.
+
+  Attributes:
+    mask: bool of the tensor's shape, True where a value survives.
+    inner: the values, of which those that do not survive have no meaning.
+    pattern: (n, m, axis) if of every m consecutive entries along the axis
+      exactly n survive; they are then stored as indices of `ceil(log2 m)` bits
+      where that takes no more than a bit an entry. A mask that does not keep
+      to it is stored as a bitmap.
+  """
+
+  mask: jax.Array
+  inner: Dense | Quantized
+  pattern: tuple[int, int, int] | None = dataclasses.field(
+    default=None, metadata={'static': True}, kw_only=True
+  )
+
+
+Packed = Dense | Quantized | Sparse
 
 
 def is_packed(node: Any) -> bool:
   """Whether a node of a tree is a packed tensor (for `is_leaf`)."""
   return isinstance(node, Packed)
+
+
+def sparse(
+  mask: jax.Array,
+  inner: Packed,
+  *,
+  pattern: tuple[int, int, int] | None = None,
+) -> Sparse:
+  """A packed tensor of which only what a mask marks survives.
+
+  Args:
+    mask: bool of the tensor's shape.
+    inner: any packed tensor; of a sparse one, what both masks mark survives.
+    pattern: as in `Sparse`.
+
+  Returns:
+    The sparse tensor, its `inner` not sparse itself.
+  """
+  if isinstance(inner, Sparse):
+    return Sparse(mask & inner.mask, inner.inner, pattern=inner.pattern)
+  return Sparse(mask, inner, pattern=pattern)
+
+
+def pattern_indices(mask: np.ndarray, pattern) -> np.ndarray | None:
+  """Places of the survivors in their blocks, if a mask keeps to a pattern.
+
+  Args:
+    mask: bool array.
+    pattern: (n, m, axis) or None.
+
+  Returns:
+    uint16 [blocks, n], ascending in each block, blocks in C order with the
+    axis moved last; None where the mask does not keep to the pattern, or where
+    a bitmap is smaller.
+  """
+  if pattern is None:
+    return None
+  n, m, axis = pattern
+  if mask.shape[axis] % m or n * index_bits(m) > m:
+    return None
+  blocks = np.moveaxis(mask, axis, -1).reshape(-1, m)
+  if (blocks.sum(1) != n).any():
+    return None
+  return np.nonzero(blocks)[1].astype(np.uint16).reshape(-1, n)
+
+
+def index_bits(m: int) -> int:
+  """Bits of a place in a block of m: `ceil(log2 m)`, at least 1."""
+  return max(1, (m - 1).bit_length())
 
 
 def expand_groups(
@@ -96,6 +172,9 @@ def unpack(packed: Packed) -> jax.Array:
   """The array that a packed tensor stands for."""
   if isinstance(packed, Dense):
     return packed.array
+  if isinstance(packed, Sparse):
+    values = unpack(packed.inner)
+    return jnp.where(packed.mask, values, jnp.zeros((), values.dtype))
   codes = packed.codes.astype(jnp.float32)
   scale, zero_point = packed.scale, packed.zero_point
   if packed.group_size is not None:
@@ -117,12 +196,33 @@ def nbytes(packed: Packed) -> int:
   """Bytes of a packed tensor, its codes packed to their bits.
 
   Counts what a file must hold: codes (rounded up to whole bytes a tensor),
-  scales, and zero points (in one byte up to 8 bits, else two). Shapes and
-  names, a few bytes a tensor, are the container's.
+  scales, and zero points (in one byte up to 8 bits, else two); of a sparse
+  tensor a bitmap or indices, and the values that survive. Shapes and names, a
+  few bytes a tensor, are the container's.
   """
+  if isinstance(packed, Sparse):
+    mask = np.asarray(packed.mask)
+    return _mask_nbytes(mask, packed.pattern) + _nbytes(
+      packed.inner, int(mask.sum())
+    )
+  return _nbytes(packed, _size(packed))
+
+
+def _size(packed: Dense | Quantized) -> int:
+  return packed.array.size if isinstance(packed, Dense) else packed.codes.size
+
+
+def _mask_nbytes(mask, pattern) -> int:
+  indices = pattern_indices(mask, pattern)
+  if indices is None:
+    return -(-mask.size // 8)
+  return -(-indices.size * index_bits(pattern[1]) // 8)
+
+
+def _nbytes(packed: Dense | Quantized, stored: int) -> int:
   if isinstance(packed, Dense):
-    return packed.array.size * packed.array.dtype.itemsize
-  total = -(-packed.codes.size * packed.bits // 8)
+    return stored * packed.array.dtype.itemsize
+  total = -(-stored * packed.bits // 8)
   total += packed.scale.size * packed.scale.dtype.itemsize
   if packed.zero_point is not None:
     total += packed.zero_point.size * (1 if packed.bits <= 8 else 2)
@@ -130,10 +230,19 @@ def nbytes(packed: Packed) -> int:
 
 
 def nominal_bits(packed: Packed) -> int:
-  """Bits of the values alone: bits times elements, as papers count."""
+  """Bits of the values alone: bits times elements, as papers count.
+
+  Of a sparse tensor the survivors count, and not where they stand.
+  """
+  if isinstance(packed, Sparse):
+    return int(np.asarray(packed.mask).sum()) * _value_bits(packed.inner)
+  return _size(packed) * _value_bits(packed)
+
+
+def _value_bits(packed: Dense | Quantized) -> int:
   if isinstance(packed, Dense):
-    return packed.array.size * packed.array.dtype.itemsize * 8
-  return packed.codes.size * packed.bits
+    return packed.array.dtype.itemsize * 8
+  return packed.bits
 
 
 def tree_nbytes(tree) -> int:

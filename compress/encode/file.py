@@ -1,8 +1,9 @@
 """One file for a compressed network: safetensors, nothing executable in it.
 
 Every packed tensor becomes its codes (packed to their bits), scales and zero
-points; how to put them together again stands as JSON in the header, with a
-sha256 of each tensor's bytes.
+points; of a sparse one, where the survivors stand (a bitmap, or N:M indices)
+and the survivors in C order; how to put them together again stands as JSON in
+the header, with a sha256 of each tensor's bytes.
 """
 
 import hashlib
@@ -22,7 +23,15 @@ import safetensors.numpy
 from compress import graph
 from compress.encode import bits as bits_lib
 from compress.errors import InputError
-from compress.packed import Dense, Packed, Quantized, is_packed
+from compress.packed import (
+  Dense,
+  Packed,
+  Quantized,
+  Sparse,
+  index_bits,
+  is_packed,
+  pattern_indices,
+)
 
 FORMAT = 'compress'
 VERSION = 1
@@ -125,14 +134,34 @@ def load(path) -> Loaded:
 
 
 def _encode(packed: Packed) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+  if not isinstance(packed, Sparse):
+    return _encode_values(packed, None)
+  mask = np.asarray(packed.mask)
+  parts, entry = _encode_values(packed.inner, mask)
+  indices = pattern_indices(mask, packed.pattern)
+  if indices is None:
+    parts['mask'] = np.packbits(mask.reshape(-1), bitorder='little')
+  else:
+    bits = index_bits(packed.pattern[1])
+    parts['indices'] = bits_lib.pack_bits(indices, bits)
+  return parts, entry | {
+    'sparse': True,
+    'pattern': packed.pattern,
+    'parts': list(parts),
+  }
+
+
+def _encode_values(packed: Dense | Quantized, mask: np.ndarray | None):
   if isinstance(packed, Dense):
     array = np.asarray(packed.array)
     entry = {'kind': 'dense', 'dtype': array.dtype.name}
-    parts = {'values': np.frombuffer(array.tobytes(), np.uint8)}
+    kept = array if mask is None else array[mask]
+    parts = {'values': np.frombuffer(kept.tobytes(), np.uint8)}
     return parts, entry | {'shape': list(array.shape), 'parts': ['values']}
   codes = np.asarray(packed.codes)
+  kept = codes if mask is None else codes[mask]
   parts = {
-    'codes': bits_lib.pack_bits(codes, packed.bits),
+    'codes': bits_lib.pack_bits(kept, packed.bits),
     'scale': np.array(packed.scale, order='C'),
   }
   if packed.zero_point is not None:
@@ -154,17 +183,47 @@ def _encode(packed: Packed) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _decode(parts: dict[str, np.ndarray], entry: dict[str, Any]) -> Packed:
+  if not entry.get('sparse'):
+    return _decode_values(parts, entry, None)
+  pattern = None if entry['pattern'] is None else tuple(entry['pattern'])
+  mask = _decode_mask(parts, tuple(entry['shape']), pattern)
+  inner = _decode_values(parts, entry, mask)
+  return Sparse(jnp.asarray(mask), inner, pattern=pattern)
+
+
+def _decode_mask(parts, shape, pattern) -> np.ndarray:
+  if 'mask' in parts:
+    if parts['mask'].size != -(-math.prod(shape) // 8):
+      raise ValueError(f'a bitmap of another shape than {list(shape)}')
+    flat = np.unpackbits(
+      parts['mask'], count=math.prod(shape), bitorder='little'
+    )
+    return flat.reshape(shape).astype(bool)
+  n, m, axis = pattern
+  moved = np.moveaxis(np.zeros(shape, bool), axis, -1)
+  blocks = np.zeros((math.prod(shape) // m, m), bool)
+  indices = bits_lib.unpack_bits(
+    parts['indices'], index_bits(m), len(blocks) * n, signed=False
+  ).reshape(len(blocks), n)
+  if (indices >= m).any():
+    raise ValueError(f'an index beyond a block of {m}')
+  np.put_along_axis(blocks, indices.astype(np.intp), True, axis=1)
+  return np.moveaxis(blocks.reshape(moved.shape), -1, axis)
+
+
+def _decode_values(parts, entry, mask: np.ndarray | None) -> Dense | Quantized:
   shape = tuple(entry['shape'])
   if entry['kind'] == 'dense':
     dtype = jnp.dtype(entry['dtype'])
-    array = np.frombuffer(parts['values'].tobytes(), dtype).reshape(shape)
-    return Dense(jnp.asarray(array))
+    values = np.frombuffer(parts['values'].tobytes(), dtype)
+    return Dense(jnp.asarray(_in_place(values, shape, mask)))
+  count = math.prod(shape) if mask is None else int(mask.sum())
   codes = bits_lib.unpack_bits(
-    parts['codes'], entry['bits'], math.prod(shape), signed=entry['signed']
+    parts['codes'], entry['bits'], count, signed=entry['signed']
   )
   zero_point = parts.get('zero_point')
   return Quantized(
-    jnp.asarray(codes.reshape(shape)),
+    jnp.asarray(_in_place(codes, shape, mask)),
     jnp.asarray(parts['scale']),
     None if zero_point is None else jnp.asarray(zero_point.astype(np.int32)),
     bits=entry['bits'],
@@ -172,6 +231,16 @@ def _decode(parts: dict[str, np.ndarray], entry: dict[str, Any]) -> Packed:
     axis=entry['axis'],
     group_size=entry['group_size'],
   )
+
+
+def _in_place(values: np.ndarray, shape, mask: np.ndarray | None):
+  if mask is None:
+    return values.reshape(shape)
+  out = np.zeros(shape, values.dtype)
+  if values.size != int(mask.sum()):
+    raise ValueError(f'{values.size} values for {int(mask.sum())} places')
+  out[mask] = values
+  return out
 
 
 def _digest(parts: dict[str, np.ndarray]) -> str:

@@ -8,8 +8,32 @@ from compress.prune.activation_maximization import (
   interpretable_filters as interpretable_filters,
 )
 from compress.prune.activation_maximization import visualize as visualize
+from compress.prune.allocation import Allocation as Allocation
+from compress.prune.allocation import byte_budget as byte_budget
+from compress.prune.allocation import densities as densities
+from compress.prune.allocation import erdos_renyi as erdos_renyi
+from compress.prune.allocation import erdos_renyi_kernel as erdos_renyi_kernel
+from compress.prune.allocation import given as given
+from compress.prune.allocation import global_threshold as global_threshold
+from compress.prune.allocation import mac_budget as mac_budget
+from compress.prune.allocation import macs_per_weight as macs_per_weight
+from compress.prune.allocation import uniform as uniform
+from compress.prune.curvature import empirical_fisher as empirical_fisher
+from compress.prune.curvature import flatten_params as flatten_params
+from compress.prune.curvature import (
+  gauss_newton_diagonal as gauss_newton_diagonal,
+)
+from compress.prune.curvature import (
+  gauss_newton_vectors as gauss_newton_vectors,
+)
+from compress.prune.curvature import hessian_diagonal as hessian_diagonal
+from compress.prune.curvature import hutchinson_diagonal as hutchinson_diagonal
 from compress.prune.grasp import balanced_indices as balanced_indices
 from compress.prune.grasp import grasp_saliency as grasp_saliency
+from compress.prune.growing_regularization import (
+  grow_strengths as grow_strengths,
+)
+from compress.prune.growing_regularization import growing_decay as growing_decay
 from compress.prune.image_similarity import color_similarity as color_similarity
 from compress.prune.image_similarity import (
   removal_similarity as removal_similarity,
@@ -18,12 +42,73 @@ from compress.prune.image_similarity import (
   texture_similarity as texture_similarity,
 )
 from compress.prune.leaves import empty_leaves as empty_leaves
+from compress.prune.magnitude import BASELINES as BASELINES
+from compress.prune.magnitude import Baseline as Baseline
+from compress.prune.magnitude import Saliency as Saliency
+from compress.prune.magnitude import activation_saliency as activation_saliency
+from compress.prune.magnitude import gradient_saliency as gradient_saliency
+from compress.prune.magnitude import magnitude_saliency as magnitude_saliency
+from compress.prune.magnitude import random_saliency as random_saliency
+from compress.prune.magnitude import saliencies as saliencies
+from compress.prune.masks import PRUNE as PRUNE
+from compress.prune.masks import apply_masks as apply_masks
+from compress.prune.masks import check_tree as check_tree
+from compress.prune.masks import covered as covered
+from compress.prune.masks import fixed_masks as fixed_masks
+from compress.prune.masks import is_kernel as is_kernel
+from compress.prune.masks import masked as masked
+from compress.prune.masks import masks_of as masks_of
+from compress.prune.masks import prune_weights as prune_weights
+from compress.prune.masks import remask as remask
+from compress.prune.masks import reset_moments as reset_moments
+from compress.prune.masks import rewind as rewind
 from compress.prune.nisp import (
   infinite_feature_selection as infinite_feature_selection,
 )
 from compress.prune.nisp import neuron_importance as neuron_importance
 from compress.prune.nisp import propagate_importance as propagate_importance
 from compress.prune.nisp import responses_at as responses_at
+from compress.prune.noncontributing import Reader as Reader
+from compress.prune.noncontributing import UnitExtremes as UnitExtremes
+from compress.prune.noncontributing import UnitRelations as UnitRelations
+from compress.prune.noncontributing import UnitRemoval as UnitRemoval
+from compress.prune.noncontributing import (
+  find_noncontributing as find_noncontributing,
+)
+from compress.prune.noncontributing import fold_units as fold_units
+from compress.prune.noncontributing import init_extremes as init_extremes
+from compress.prune.noncontributing import merge_extremes as merge_extremes
+from compress.prune.noncontributing import observe_units as observe_units
+from compress.prune.noncontributing import readers_of as readers_of
+from compress.prune.noncontributing import (
+  remove_noncontributing as remove_noncontributing,
+)
+from compress.prune.optimal_brain_damage import (
+  brain_damage_saliency as brain_damage_saliency,
+)
+from compress.prune.optimal_brain_surgeon import Surgery as Surgery
+from compress.prune.optimal_brain_surgeon import brain_surgeon as brain_surgeon
+from compress.prune.optimal_brain_surgeon import (
+  brain_surgeon_saliency as brain_surgeon_saliency,
+)
+from compress.prune.optimal_brain_surgeon import (
+  inverse_blocks as inverse_blocks,
+)
+from compress.prune.optimal_brain_surgeon import (
+  inverse_hessian as inverse_hessian,
+)
+from compress.prune.paths import by_path as by_path
+from compress.prune.paths import pick as pick
+from compress.prune.penalties import group_lasso as group_lasso
+from compress.prune.penalties import group_lasso_prox as group_lasso_prox
+from compress.prune.penalties import ji_smoothness as ji_smoothness
+from compress.prune.penalties import l1 as l1
+from compress.prune.penalties import l1_prox as l1_prox
+from compress.prune.penalties import scale_l1 as scale_l1
+from compress.prune.penalties import scale_saliency as scale_saliency
+from compress.prune.penalties import unit_energy as unit_energy
+from compress.prune.penalties import weight_decay as weight_decay
+from compress.prune.penalties import weight_elimination as weight_elimination
 from compress.prune.relevance_propagation import LRP_0 as LRP_0
 from compress.prune.relevance_propagation import AlphaBeta as AlphaBeta
 from compress.prune.relevance_propagation import Box as Box
@@ -36,6 +121,55 @@ from compress.prune.relevance_propagation import (
   reference_samples as reference_samples,
 )
 from compress.prune.relevance_propagation import relevance as relevance
+from compress.prune.rounding import AMC as AMC
+from compress.prune.rounding import EDGE_POPUP as EDGE_POPUP
+from compress.prune.rounding import JAXPRUNER as JAXPRUNER
+from compress.prune.rounding import LIBRARY as LIBRARY
+from compress.prune.rounding import PRESETS as PRESETS
+from compress.prune.rounding import RIGL as RIGL
+from compress.prune.rounding import SHRINKBENCH as SHRINKBENCH
+from compress.prune.rounding import SOFT_FILTER as SOFT_FILTER
+from compress.prune.rounding import SPARSEGPT as SPARSEGPT
+from compress.prune.rounding import SYNFLOW as SYNFLOW
+from compress.prune.rounding import TORCH_PRUNING as TORCH_PRUNING
+from compress.prune.rounding import TORCH_PRUNING_GLOBAL as TORCH_PRUNING_GLOBAL
+from compress.prune.rounding import Rounding as Rounding
+from compress.prune.schedule import Schedule as Schedule
+from compress.prune.schedule import cubic as cubic
+from compress.prune.schedule import iterative as iterative
+from compress.prune.schedule import one_shot as one_shot
+from compress.prune.selection import Selection as Selection
+from compress.prune.selection import group_balanced as group_balanced
+from compress.prune.selection import n_m as n_m
+from compress.prune.selection import ranks as ranks
+from compress.prune.selection import select_blocks as select_blocks
+from compress.prune.selection import select_channels as select_channels
+from compress.prune.selection import select_n_m as select_n_m
+from compress.prune.selection import select_weights as select_weights
+from compress.prune.selection import threshold as threshold
+from compress.prune.selection import top_k as top_k
+from compress.prune.sensitivity import SensitivityState as SensitivityState
+from compress.prune.sensitivity import add_training_step as add_training_step
+from compress.prune.sensitivity import init_sensitivity as init_sensitivity
+from compress.prune.sensitivity import karnin_sensitivity as karnin_sensitivity
+from compress.prune.skeletonization import (
+  average_relevance as average_relevance,
+)
+from compress.prune.skeletonization import linear_error as linear_error
+from compress.prune.skeletonization import (
+  skeleton_relevance as skeleton_relevance,
+)
 from compress.prune.snip import snip_saliency as snip_saliency
+from compress.prune.soft_weight_sharing import Mixture as Mixture
+from compress.prune.soft_weight_sharing import init_mixture as init_mixture
+from compress.prune.soft_weight_sharing import (
+  responsibilities as responsibilities,
+)
+from compress.prune.soft_weight_sharing import (
+  soft_weight_sharing as soft_weight_sharing,
+)
 from compress.prune.synflow import synflow_masks as synflow_masks
 from compress.prune.synflow import synflow_saliency as synflow_saliency
+from compress.prune.units import gate_units as gate_units
+from compress.prune.units import init_gates as init_gates
+from compress.prune.units import tap_units as tap_units
