@@ -1,4 +1,4 @@
-"""What compression cost: verification, fairness, agreement, size, latency.
+"""What compression cost: accuracy, fairness, agreement, size, latency.
 
 Everything takes plain arrays and counts, and computes in float64 on the host;
 `summarize` makes the entries of a report from embeddings, and `write_report`
@@ -24,6 +24,10 @@ from compress.audit.bootstrap import percentile_interval as percentile_interval
 from compress.audit.bootstrap import (
   verification_figures as verification_figures,
 )
+from compress.audit.classification import Classification as Classification
+from compress.audit.classification import accuracy_entry as accuracy_entry
+from compress.audit.classification import classify as classify
+from compress.audit.classification import over_runs as over_runs
 from compress.audit.curves import det_curve as det_curve
 from compress.audit.disparity import Spread as Spread
 from compress.audit.disparity import (

@@ -1,0 +1,1 @@
+"""What studies of classifiers share: networks, data, training, judgement."""

@@ -1,0 +1,112 @@
+"""Classifiers as two pure functions, one for use and one for training."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from compress import graph, models
+from compress.errors import InputError
+
+MAKERS = {
+  'cifar_resnet8': models.cifar_resnet8,
+  'cifar_resnet20': models.cifar_resnet20,
+  'cifar_resnet32': models.cifar_resnet32,
+  'cifar_resnet56': models.cifar_resnet56,
+  'lenet300': models.lenet300,
+  'lenet5': models.lenet5,
+  'resnet18': models.resnet18,
+  'resnet34': models.resnet34,
+  'resnet50': models.resnet50,
+  'vit_b16': models.vit_b16,
+}
+# Networks whose parameters depend on the size of the images.
+_SIZED = ('lenet300', 'lenet5', 'vit_b16')
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+  """A network without its weights.
+
+  Attributes:
+    name: what reports call it.
+    apply: `(variables, images [B, H, W, C] float32) -> logits [B, K]`, for use.
+    learn: `(variables, images) -> (logits, collections)`, as training runs it:
+      BatchNorm takes the batch's statistics, and `collections` are all
+      collections but `params`, moved on.
+    init: `key -> variables`.
+    image_shape: rows, columns and channels of an image.
+    classes: K.
+  """
+
+  name: str
+  apply: Callable[[Any, jax.Array], jax.Array]
+  learn: Callable[[Any, jax.Array], tuple[jax.Array, Any]]
+  init: Callable[[jax.Array], Any]
+  image_shape: tuple[int, int, int]
+  classes: int
+
+  def cost(self, variables: Any) -> graph.Cost:
+    """Parameters and multiply-adds of one image, counted on shapes."""
+    image = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+    return graph.cost(graph.trace(self.apply, variables, image))
+
+
+def from_module(
+  name: str, module: nn.Module, *, image_shape: tuple[int, int, int]
+) -> Classifier:
+  """Wraps a Flax module called as `module(images, train=...)`.
+
+  Args:
+    name: what reports call it.
+    module: maps [B, H, W, C] to logits [B, K].
+    image_shape: H, W and C.
+
+  Returns:
+    The classifier; its `init` is compiled once.
+  """
+  image = jnp.zeros((1, *image_shape), jnp.float32)
+
+  def learn(variables, images):
+    moving = [name for name in variables if name != 'params']
+    logits, moved = module.apply(variables, images, train=True, mutable=moving)
+    return logits, dict(moved)
+
+  shapes = jax.eval_shape(module.init, jax.random.key(0), image)
+  logits = jax.eval_shape(module.apply, shapes, image)
+  return Classifier(
+    name=name,
+    apply=module.apply,
+    learn=learn,
+    init=jax.jit(lambda key: module.init(key, image)),
+    image_shape=tuple(image_shape),
+    classes=logits.shape[-1],
+  )
+
+
+def make_classifier(
+  name: str, *, image_shape: tuple[int, int, int], classes: int
+) -> Classifier:
+  """Makes one of the known networks for a data set.
+
+  Args:
+    name: a key of `MAKERS`.
+    image_shape: rows, columns and channels of an image.
+    classes: number of logits.
+
+  Returns:
+    The classifier.
+
+  Raises:
+    InputError: another name, or images the network cannot take.
+  """
+  if name not in MAKERS:
+    raise InputError(
+      f'network {name!r} is not known; right is one of {", ".join(MAKERS)}'
+    )
+  sized = {'image_shape': tuple(image_shape)} if name in _SIZED else {}
+  module = MAKERS[name](classes=classes, **sized)
+  return from_module(name, module, image_shape=image_shape)

@@ -1,0 +1,347 @@
+"""Training of a classifier: dense, under a compressor, from a teacher.
+
+A trainer holds one compiled step, so that the seeds of a method, and operating
+points that differ in the compressor's state alone, share its compilation.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from compress import distill, train
+from compress.compressor import Compressor, State, identity
+from compress.data import ImageDataset, Scaling, shift_images
+from compress.errors import InputError
+from experiments.classification.networks import Classifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+  """How a classifier is trained.
+
+  Attributes:
+    epochs: passes over the training images.
+    batch: images a step.
+    learning_rate: the highest; falls to 0 along half a cosine.
+    optimizer: 'adam' or 'sgd' (Nesterov momentum 0.9).
+    weight_decay: of kernels; decoupled with Adam, L2 with SGD.
+    warmup: share of the steps over which the rate first rises.
+    shift: largest move of an image as augmentation, pixels.
+    mirror: mirror images by a coin.
+    temperature: of the teacher's soft targets.
+    hard_weight: share of the labels' cross-entropy when there is a teacher.
+  """
+
+  epochs: int = 30
+  batch: int = 64
+  learning_rate: float = 2e-3
+  optimizer: str = 'adam'
+  weight_decay: float = 1e-4
+  warmup: float = 0.05
+  shift: int = 0
+  mirror: bool = False
+  temperature: float = 4.0
+  hard_weight: float = 0.1
+
+  def __post_init__(self):
+    if self.optimizer not in ('adam', 'sgd'):
+      raise InputError(f'optimizer is {self.optimizer!r}; right is adam or sgd')
+    if self.epochs < 0 or self.batch < 1 or not self.learning_rate > 0:
+      raise InputError(
+        f'epochs {self.epochs}, batch {self.batch}, learning rate '
+        f'{self.learning_rate}: at least 0, at least 1, above 0'
+      )
+
+  def steps(self, images: int) -> int:
+    """Updates of a run over so many training images."""
+    batch = min(self.batch, images)
+    return self.epochs * train.steps_per_epoch(size=images, batch=batch)
+
+
+class Trained(NamedTuple):
+  """The end of a run.
+
+  Attributes:
+    variables: the network's collections; `params` as they are trained.
+    compressed: the same with `params` as the compressor gives them, which is
+      what the network computes with.
+    state: the compressor's state.
+    history: one mapping per logged update: 'step', 'loss', 'accuracy', ...
+  """
+
+  variables: Any
+  compressed: Any
+  state: State
+  history: list[dict[str, Any]]
+
+
+class Trainer(NamedTuple):
+  """A compiled way to train one network.
+
+  Attributes:
+    run: see `train_classifier` for its arguments; those of `make_trainer` are
+      fixed.
+    steps: updates of a run.
+  """
+
+  run: Callable[..., Trained]
+  steps: int
+
+
+def make_trainer(
+  network: Classifier,
+  dataset: ImageDataset,
+  *,
+  scaling: Scaling,
+  tuning: Tuning,
+  compressor: Compressor | None = None,
+  teacher: Callable[[jax.Array], jax.Array] | None = None,
+  penalty: Callable[[Any], jax.Array] | None = None,
+  after_update: Callable[..., train.TrainState] | None = None,
+) -> Trainer:
+  """Prepares the training of a network on a data set.
+
+  The training state of a run has `params` {'params', 'learned'}: the network's
+  parameters and the compressor's `learned`; and `carried` {'collections',
+  'compressor'}: the network's other collections and the compressor's `carried`.
+
+  Args:
+    network: what is trained.
+    dataset: the training images.
+    scaling: of pixels.
+    tuning: options.
+    compressor: the network computes with `compressor.apply(params, state)`, and
+      `compressor.update` follows every update of the optimizer with `step`, the
+      number of updates before it, and the gradients of `params`.
+    teacher: `images -> logits [B, K]` on the scaled, augmented images; the loss
+      is then `distill.hinton_loss`. Its weights become constants of the step.
+    penalty: `params -> scalar` in nats, added to the loss; `params` are those
+      that are trained, before the compressor.
+    after_update: `(state, *, grads, key) -> state` on the training state,
+      after the compressor's update: re-masking, moments of what went.
+
+  Returns:
+    The trainer.
+  """
+  method = identity() if compressor is None else compressor
+  steps = tuning.steps(len(dataset))
+  loss_fn = _make_loss(network, method, tuning, teacher, penalty)
+  optimizer = _make_optimizer(tuning, steps)
+
+  def follow(state, *, grads, key):
+    inner = State(state.params['learned'], state.carried['compressor'])
+    inner = method.update(
+      state.params['params'], inner, step=state.step, grads=grads['params']
+    )
+    state = state._replace(
+      params={**state.params, 'learned': inner.learned},
+      carried={**state.carried, 'compressor': inner.carried},
+    )
+    if after_update is not None:
+      state = after_update(state, grads=grads, key=key)
+    return state
+
+  step = train.make_step(loss_fn, optimizer, after_update=follow)
+  step = train.jit_step(step, _mesh(min(tuning.batch, len(dataset))))
+  images = scaling(dataset.images)
+
+  def run(
+    variables,
+    *,
+    seed,
+    state=None,
+    folder=None,
+    config=None,
+    progress=True,
+    description=None,
+  ):
+    params = variables['params']
+    state = method.init(params) if state is None else state
+    collections = {k: v for k, v in variables.items() if k != 'params'}
+    first = train.init_state(
+      {'params': params, 'learned': state.learned},
+      optimizer,
+      {'collections': collections, 'compressor': state.carried},
+      jax.random.key(seed),
+    )
+    last, history = train.fit(
+      step,
+      first,
+      make_batches(dataset, images, scaling=scaling, tuning=tuning, seed=seed),
+      steps=steps,
+      folder=folder,
+      config=config,
+      save_every=max(1, steps // 4),
+      keep=1,
+      progress=progress,
+      description=description or network.name,
+    )
+    return _trained(last, method, history)
+
+  return Trainer(run, steps)
+
+
+def train_classifier(
+  network: Classifier,
+  variables: Any,
+  dataset: ImageDataset,
+  *,
+  scaling: Scaling,
+  tuning: Tuning,
+  seed: int,
+  compressor: Compressor | None = None,
+  state: State | None = None,
+  teacher: Callable[[jax.Array], jax.Array] | None = None,
+  penalty: Callable[[Any], jax.Array] | None = None,
+  after_update: Callable[..., train.TrainState] | None = None,
+  folder: str | pathlib.Path | None = None,
+  config: dict[str, Any] | None = None,
+  progress: bool = True,
+  description: str | None = None,
+) -> Trained:
+  """Trains a network once; `make_trainer` compiles once for several runs.
+
+  Args:
+    network: what is trained.
+    variables: its collections at the start; they stay valid.
+    dataset: the training images.
+    scaling: of pixels.
+    tuning: options.
+    seed: of the order and augmentation of the images.
+    compressor: as in `make_trainer`.
+    state: the compressor's state at the start; by default its `init`. A state
+      of the same shapes shares the compilation of a trainer.
+    teacher: as in `make_trainer`.
+    penalty: as in `make_trainer`.
+    after_update: as in `make_trainer`.
+    folder: of checkpoints and metrics; a run that was interrupted continues
+      from there. None writes nothing.
+    config: settings that tell this run from others in the folder.
+    progress: show a bar.
+    description: stands before the bar.
+
+  Returns:
+    The trained network, on the host.
+  """
+  trainer = make_trainer(
+    network,
+    dataset,
+    scaling=scaling,
+    tuning=tuning,
+    compressor=compressor,
+    teacher=teacher,
+    penalty=penalty,
+    after_update=after_update,
+  )
+  return trainer.run(
+    variables,
+    seed=seed,
+    state=state,
+    folder=folder,
+    config=config,
+    progress=progress,
+    description=description,
+  )
+
+
+def make_batches(
+  dataset: ImageDataset,
+  images: np.ndarray,
+  *,
+  scaling: Scaling,
+  tuning: Tuning,
+  seed: int,
+) -> Callable[[int], dict[str, np.ndarray]]:
+  """The batch of every step, a pure function of seed and step.
+
+  Args:
+    dataset: N images and labels.
+    images: float32 [N, H, W, C], its images scaled already.
+    scaling: of pixels; images that are moved are scaled afterwards, so that
+      what comes in is black.
+    tuning: batch size, augmentation.
+    seed: of the order and the augmentation.
+
+  Returns:
+    step -> {'images': float32 [B, H, W, C], 'labels': int32 [B]}.
+  """
+  batch = min(tuning.batch, len(dataset))
+
+  def batch_fn(step):
+    rows = train.batch_indices(step, size=len(dataset), batch=batch, seed=seed)
+    labels = dataset.labels[rows]
+    if not (tuning.shift or tuning.mirror):
+      return {'images': images[rows], 'labels': labels}
+    moved = shift_images(
+      dataset.images[rows],
+      np.random.default_rng((seed, step)),
+      pixels=tuning.shift,
+      mirror=tuning.mirror,
+    )
+    return {'images': scaling(moved), 'labels': labels}
+
+  return batch_fn
+
+
+def _make_loss(network, method, tuning, teacher, penalty):
+  def loss_fn(params, carried, batch, key, *, axis_name=None):
+    del key, axis_name
+    state = State(params['learned'], carried['compressor'])
+    seen = method.apply(params['params'], state)
+    logits, collections = network.learn(
+      {'params': seen, **carried['collections']}, batch['images']
+    )
+    labels = batch['labels']
+    if teacher is None:
+      loss = distill.cross_entropy(logits, labels)
+    else:
+      loss = distill.hinton_loss(
+        logits,
+        teacher(batch['images']),
+        labels,
+        temperature=tuning.temperature,
+        hard_weight=tuning.hard_weight,
+      )
+    right = (logits.argmax(axis=-1).astype(labels.dtype) == labels).mean()
+    metrics = {'accuracy': right}
+    if penalty is not None:
+      metrics['penalty'] = penalty(params['params'])
+      loss = loss + metrics['penalty']
+    return loss, ({**carried, 'collections': collections}, metrics)
+
+  return loss_fn
+
+
+def _make_optimizer(tuning, steps):
+  steps = max(1, steps)
+  rate = train.cosine(
+    tuning.learning_rate,
+    steps=steps,
+    warmup=min(steps - 1, round(tuning.warmup * steps)),
+  )
+  make = train.adam if tuning.optimizer == 'adam' else train.sgd
+  return make(rate, weight_decay=tuning.weight_decay)
+
+
+def _trained(last, method, history):
+  last = jax.tree.map(jnp.asarray, jax.device_get(last._replace(key=())))
+  state = State(last.params['learned'], last.carried['compressor'])
+  params, others = last.params['params'], last.carried['collections']
+  return Trained(
+    variables={'params': params, **others},
+    compressed={'params': method.apply(params, state), **others},
+    state=state,
+    history=history,
+  )
+
+
+def _mesh(batch):
+  """All devices, or as many as the batch can be dealt to evenly."""
+  devices = jax.devices()
+  count = max(n for n in range(1, len(devices) + 1) if batch % n == 0)
+  return train.data_mesh(devices[:count])
