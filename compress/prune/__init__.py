@@ -18,6 +18,25 @@ from compress.prune.allocation import global_threshold as global_threshold
 from compress.prune.allocation import mac_budget as mac_budget
 from compress.prune.allocation import macs_per_weight as macs_per_weight
 from compress.prune.allocation import uniform as uniform
+from compress.prune.channel_selection import Decision as Decision
+from compress.prune.channel_selection import Unit as Unit
+from compress.prune.channel_selection import active_density as active_density
+from compress.prune.channel_selection import attach as attach
+from compress.prune.channel_selection import decide as decide
+from compress.prune.channel_selection import decision_paths as decision_paths
+from compress.prune.channel_selection import init_unit as init_unit
+from compress.prune.channel_selection import project as project
+from compress.prune.channel_selection import sample_macs as sample_macs
+from compress.prune.channel_selection_step import (
+  SelectionState as SelectionState,
+)
+from compress.prune.channel_selection_step import (
+  density_penalty as density_penalty,
+)
+from compress.prune.channel_selection_step import (
+  make_selection_step as make_selection_step,
+)
+from compress.prune.channel_selection_step import temperature as temperature
 from compress.prune.curvature import empirical_fisher as empirical_fisher
 from compress.prune.curvature import flatten_params as flatten_params
 from compress.prune.curvature import (
@@ -30,6 +49,8 @@ from compress.prune.curvature import hessian_diagonal as hessian_diagonal
 from compress.prune.curvature import hutchinson_diagonal as hutchinson_diagonal
 from compress.prune.grasp import balanced_indices as balanced_indices
 from compress.prune.grasp import grasp_saliency as grasp_saliency
+from compress.prune.grouped_execution import grouped as grouped
+from compress.prune.grouped_execution import slim_branches as slim_branches
 from compress.prune.growing_regularization import (
   grow_strengths as grow_strengths,
 )
