@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from compress import compressor as compressor_lib
-from compress import encode, graph, packed, train
+from compress import encode, graph, packed, prune, train
 from compress.compressor import Compressor, State, chain, identity
 from compress.quantize import AffineSpec, mse_range, quantize_weights
 
@@ -45,6 +45,74 @@ def chained():
     'static then learned': Case(chain(eight, four)),
     'learned then static': Case(chain(four, eight)),
     'kernels then biases': Case(chain(four, bias), everything),
+  }
+
+
+def pruned(sparsity=0.5, pattern=KERNELS, **options):
+  return prune.prune_weights([(pattern, sparsity)], **options)
+
+
+def pruning():
+  """Masks: of every kind of allocation and selection, and in chains."""
+  cubic = prune.cubic(3, interval=1, initial=0.3)
+  eight = weights(bits=8, granularity='channel')
+  bytes_ = weights(bits=6, symmetric=False, bounds='full', dynamic=True)
+  group = weights(bits=4, learned=True, granularity='group', group_size=8)
+  masks = {'fc/kernel': np.arange(21).reshape(7, 3) % 2}
+  macs = {'conv/kernel': 70_000, 'fc/kernel': 1}
+  both_ways = {
+    'pruned then quantized': chain(pruned(), eight),
+    'quantized then pruned': chain(eight, pruned()),
+    'pruned then asymmetric': chain(pruned(schedule=cubic), bytes_),
+    'pruned then learned': chain(pruned(), group),
+    'learned then pruned': chain(group, pruned(schedule=cubic)),
+    'pruned, quantized, pruned': chain(pruned(0.25), eight, pruned()),
+    'pruned twice': chain(pruned(0.25), pruned(0.5)),
+    'n:m then quantized': chain(
+      pruned(selection=prune.select_n_m(1, 2, pad=True)), eight
+    ),
+  }
+  return {
+    'magnitude': Case(pruned()),
+    'cubic': Case(pruned(schedule=cubic)),
+    'global': Case(
+      pruned(
+        allocation=prune.global_threshold(min_keep=1),
+        schedule=cubic,
+        rounding=prune.SYNFLOW,
+      )
+    ),
+    'erdos-renyi': Case(
+      pruned(0.4, allocation=prune.erdos_renyi_kernel(), schedule=cubic)
+    ),
+    'macs': Case(
+      pruned(
+        prune.PRUNE,
+        allocation=prune.mac_budget(3_000_005, macs=macs),
+        schedule=prune.iterative(3, interval=1),
+      )
+    ),
+    'bytes': Case(
+      pruned(
+        prune.PRUNE,
+        allocation=prune.byte_budget(
+          100, bits={'conv/kernel': 32, 'fc/kernel': 16}
+        ),
+      )
+    ),
+    'random': Case(
+      pruned(saliency=prune.random_saliency, key=jax.random.key(3))
+    ),
+    'n:m': Case(
+      pruned(0.5, 'conv/kernel', selection=prune.select_n_m(1, 2)),
+      ('conv/kernel',),
+    ),
+    'channels': Case(
+      pruned(selection=prune.select_channels(), gradient='straight_through')
+    ),
+    'regrown': Case(pruned(schedule=cubic, regrow=True)),
+    'fixed masks': Case(prune.fixed_masks(masks), ('fc/kernel',)),
+    **{name: Case(method) for name, method in both_ways.items()},
   }
 
 
@@ -109,6 +177,7 @@ CASES = {
     weights(bits=16, symmetric=False, bounds='unsigned')
   ),
   **chained(),
+  **pruning(),
 }
 
 
