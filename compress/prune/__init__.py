@@ -9,15 +9,15 @@ from compress.prune.activation_maximization import (
 )
 from compress.prune.activation_maximization import visualize as visualize
 from compress.prune.allocation import Allocation as Allocation
-from compress.prune.allocation import byte_budget as byte_budget
 from compress.prune.allocation import densities as densities
 from compress.prune.allocation import erdos_renyi as erdos_renyi
 from compress.prune.allocation import erdos_renyi_kernel as erdos_renyi_kernel
 from compress.prune.allocation import given as given
-from compress.prune.allocation import global_threshold as global_threshold
-from compress.prune.allocation import mac_budget as mac_budget
-from compress.prune.allocation import macs_per_weight as macs_per_weight
 from compress.prune.allocation import uniform as uniform
+from compress.prune.budget import byte_budget as byte_budget
+from compress.prune.budget import global_threshold as global_threshold
+from compress.prune.budget import mac_budget as mac_budget
+from compress.prune.budget import macs_per_weight as macs_per_weight
 from compress.prune.channel_selection import Decision as Decision
 from compress.prune.channel_selection import Unit as Unit
 from compress.prune.channel_selection import active_density as active_density
@@ -37,6 +37,9 @@ from compress.prune.channel_selection_step import (
   make_selection_step as make_selection_step,
 )
 from compress.prune.channel_selection_step import temperature as temperature
+from compress.prune.counts import SparsityReport as SparsityReport
+from compress.prune.counts import keep_fraction as keep_fraction
+from compress.prune.counts import sparsity_report as sparsity_report
 from compress.prune.curvature import empirical_fisher as empirical_fisher
 from compress.prune.curvature import flatten_params as flatten_params
 from compress.prune.curvature import (
@@ -71,18 +74,18 @@ from compress.prune.magnitude import gradient_saliency as gradient_saliency
 from compress.prune.magnitude import magnitude_saliency as magnitude_saliency
 from compress.prune.magnitude import random_saliency as random_saliency
 from compress.prune.magnitude import saliencies as saliencies
+from compress.prune.masking import apply_masks as apply_masks
+from compress.prune.masking import check_tree as check_tree
+from compress.prune.masking import masks_of as masks_of
+from compress.prune.masking import remask as remask
+from compress.prune.masking import reset_moments as reset_moments
+from compress.prune.masking import rewind as rewind
 from compress.prune.masks import PRUNE as PRUNE
-from compress.prune.masks import apply_masks as apply_masks
-from compress.prune.masks import check_tree as check_tree
 from compress.prune.masks import covered as covered
 from compress.prune.masks import fixed_masks as fixed_masks
 from compress.prune.masks import is_kernel as is_kernel
 from compress.prune.masks import masked as masked
-from compress.prune.masks import masks_of as masks_of
 from compress.prune.masks import prune_weights as prune_weights
-from compress.prune.masks import remask as remask
-from compress.prune.masks import reset_moments as reset_moments
-from compress.prune.masks import rewind as rewind
 from compress.prune.nisp import (
   infinite_feature_selection as infinite_feature_selection,
 )

@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from compress.errors import InputError
-from compress.prune import allocation as allocation_lib
+from compress.prune.allocation import Allocation, uniform
+from compress.prune.budget import global_threshold
 
 Saliency = Callable[..., jax.Array]
 
@@ -141,19 +142,15 @@ class Baseline(NamedTuple):
   """
 
   saliency: Saliency
-  allocation: allocation_lib.Allocation
+  allocation: Allocation
 
 
 BASELINES = {
-  'random': Baseline(random_saliency, allocation_lib.uniform()),
-  'layer magnitude': Baseline(magnitude_saliency, allocation_lib.uniform()),
-  'global magnitude': Baseline(
-    magnitude_saliency, allocation_lib.global_threshold()
-  ),
-  'layer gradient': Baseline(gradient_saliency, allocation_lib.uniform()),
-  'global gradient': Baseline(
-    gradient_saliency, allocation_lib.global_threshold()
-  ),
+  'random': Baseline(random_saliency, uniform()),
+  'layer magnitude': Baseline(magnitude_saliency, uniform()),
+  'global magnitude': Baseline(magnitude_saliency, global_threshold()),
+  'layer gradient': Baseline(gradient_saliency, uniform()),
+  'global gradient': Baseline(gradient_saliency, global_threshold()),
 }
 """ShrinkBench's strategies that need no activations.
 
