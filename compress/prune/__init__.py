@@ -7,7 +7,9 @@ from compress.prune.activation_maximization import (
 from compress.prune.activation_maximization import (
   interpretable_filters as interpretable_filters,
 )
-from compress.prune.activation_maximization import visualize as visualize
+from compress.prune.activation_maximization import (
+  visualize_filters as visualize_filters,
+)
 from compress.prune.allocation import Allocation as Allocation
 from compress.prune.allocation import densities as densities
 from compress.prune.allocation import erdos_renyi as erdos_renyi
@@ -19,24 +21,28 @@ from compress.prune.budget import global_threshold as global_threshold
 from compress.prune.budget import mac_budget as mac_budget
 from compress.prune.budget import macs_per_weight as macs_per_weight
 from compress.prune.channel_selection import Decision as Decision
-from compress.prune.channel_selection import Unit as Unit
+from compress.prune.channel_selection import DecisionUnit as DecisionUnit
 from compress.prune.channel_selection import active_density as active_density
-from compress.prune.channel_selection import attach as attach
-from compress.prune.channel_selection import decide as decide
+from compress.prune.channel_selection import attach_units as attach_units
+from compress.prune.channel_selection import decide_channels as decide_channels
 from compress.prune.channel_selection import decision_paths as decision_paths
-from compress.prune.channel_selection import init_unit as init_unit
-from compress.prune.channel_selection import project as project
+from compress.prune.channel_selection import (
+  init_decision_unit as init_decision_unit,
+)
+from compress.prune.channel_selection import project_units as project_units
 from compress.prune.channel_selection import sample_macs as sample_macs
 from compress.prune.channel_selection_step import (
   SelectionState as SelectionState,
 )
 from compress.prune.channel_selection_step import (
-  density_penalty as density_penalty,
-)
-from compress.prune.channel_selection_step import (
   make_selection_step as make_selection_step,
 )
-from compress.prune.channel_selection_step import temperature as temperature
+from compress.prune.channel_selection_step import (
+  selection_penalty as selection_penalty,
+)
+from compress.prune.channel_selection_step import (
+  selection_temperature as selection_temperature,
+)
 from compress.prune.counts import SparsityReport as SparsityReport
 from compress.prune.counts import keep_fraction as keep_fraction
 from compress.prune.counts import sparsity_report as sparsity_report
@@ -52,7 +58,12 @@ from compress.prune.curvature import hessian_diagonal as hessian_diagonal
 from compress.prune.curvature import hutchinson_diagonal as hutchinson_diagonal
 from compress.prune.grasp import balanced_indices as balanced_indices
 from compress.prune.grasp import grasp_saliency as grasp_saliency
-from compress.prune.grouped_execution import grouped as grouped
+from compress.prune.group_importance import group_importance as group_importance
+from compress.prune.group_importance import keep_channels as keep_channels
+from compress.prune.group_importance import (
+  random_importance as random_importance,
+)
+from compress.prune.grouped_execution import run_grouped as run_grouped
 from compress.prune.grouped_execution import slim_branches as slim_branches
 from compress.prune.growing_regularization import (
   grow_strengths as grow_strengths,
@@ -134,17 +145,21 @@ from compress.prune.penalties import unit_energy as unit_energy
 from compress.prune.penalties import weight_decay as weight_decay
 from compress.prune.penalties import weight_elimination as weight_elimination
 from compress.prune.relevance_propagation import LRP_0 as LRP_0
-from compress.prune.relevance_propagation import AlphaBeta as AlphaBeta
-from compress.prune.relevance_propagation import Box as Box
-from compress.prune.relevance_propagation import Epsilon as Epsilon
-from compress.prune.relevance_propagation import Rules as Rules
+from compress.prune.relevance_propagation import AlphaBetaRule as AlphaBetaRule
+from compress.prune.relevance_propagation import BoxRule as BoxRule
+from compress.prune.relevance_propagation import EpsilonRule as EpsilonRule
+from compress.prune.relevance_propagation import (
+  RelevanceRules as RelevanceRules,
+)
 from compress.prune.relevance_propagation import (
   filter_relevance as filter_relevance,
 )
 from compress.prune.relevance_propagation import (
+  propagate_relevance as propagate_relevance,
+)
+from compress.prune.relevance_propagation import (
   reference_samples as reference_samples,
 )
-from compress.prune.relevance_propagation import relevance as relevance
 from compress.prune.rounding import AMC as AMC
 from compress.prune.rounding import EDGE_POPUP as EDGE_POPUP
 from compress.prune.rounding import JAXPRUNER as JAXPRUNER
