@@ -173,7 +173,8 @@ def channels(graph: Graph) -> Channels:
     graph: the traced model; `graph.jaxpr` is read, nothing is computed.
 
   Returns:
-    Its groups, and what is frozen and why.
+    Its groups, and what is frozen and why. A channel like no other forms no
+    group: one of each kind must stay.
   """
   paths = list(graph.weights)
   walk = Walk(graph.jaxpr, len(paths))
@@ -184,6 +185,9 @@ def channels(graph: Graph) -> Channels:
   groups, atoms = [], {}
   seen: collections.Counter[str] = collections.Counter()
   for family in families(walk):
+    if len(family.atoms) == 1:
+      walk.labels.freeze(family.atoms, 'all its channels are one')
+      continue
     name = weight_name(paths[family.first])
     count = seen[name]
     seen[name] += 1

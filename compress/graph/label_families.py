@@ -40,6 +40,8 @@ def families(walk: Walk) -> list[Family]:
   """All families, in the order in which the model produces them."""
   axes, entries = _entries(walk)
   atom, key, index = entries
+  if not len(atom):
+    return []
   # A run is the entries of one class on one axis, in one factor.
   new = np.ones(len(atom), bool)
   new[1:] = (np.diff(atom) != 0) | (np.diff(key) != 0)

@@ -20,6 +20,14 @@ def part(labels, axis, indices):
   return taken(labels, out)
 
 
+def stay(labels, axis, size, reason):
+  """Freezes an axis; labels of what comes of it, which stays too."""
+  if axis is labels.fixed(len(axis)):
+    return labels.fixed(size)
+  labels.freeze(axis, reason)
+  return axis if size == len(axis) else labels.held(size, reason)
+
+
 def slice_(labels, eqn, values):
   """A part of each axis, also strided."""
   starts, limits = eqn.params['start_indices'], eqn.params['limit_indices']
@@ -113,9 +121,8 @@ def ordered(labels, eqn, values):
   key = next(k for k in ('dimension', 'axis', 'reduction_axes') if k in params)
   shape = [len(a) for a in values[0].axes]
   axes = list(rules.unified(labels, [v.axes for v in values], shape))
-  labels.freeze(axes[params[key]], 'ordered')
-  sizes = shape_of(eqn.outvars[0])
-  axes[params[key]] = labels.fixed(sizes[params[key]])
+  size = shape_of(eqn.outvars[0])[params[key]]
+  axes[params[key]] = stay(labels, axes[params[key]], size, 'ordered')
   return [tuple(axes)] * len(eqn.outvars)
 
 
@@ -123,8 +130,8 @@ def top_k(labels, eqn, values):
   """The largest along an axis, which must stay."""
   along = eqn.params.get('axis', -1)
   axes = list(values[0].axes)
-  labels.freeze(axes[along], 'ordered')
-  axes[along] = labels.fixed(shape_of(eqn.outvars[0])[along])
+  size = shape_of(eqn.outvars[0])[along]
+  axes[along] = stay(labels, axes[along], size, 'ordered')
   return [tuple(axes)] * len(eqn.outvars)
 
 
@@ -147,15 +154,14 @@ def window(labels, eqn, values):
       out.append(axis)
       continue
     for axes in arrays:
-      labels.freeze(axes[i], 'a window moves along it')
-    out.append(labels.fixed(size))
+      axis = stay(labels, axes[i], size, 'a window moves along it')
+    out.append(axis)
   return [tuple(out)] * len(eqn.outvars)
 
 
 def gather(labels, eqn, values):
   """Axes read whole pass, as do those of the indices; others stay."""
   dims = eqn.params['dimension_numbers']
-  sizes = eqn.params['slice_sizes']
   array, indices = (v.axes for v in values)
   gone = (*dims.collapsed_slice_dims, *dims.operand_batching_dims)
   batches = iter(indices[:-1])
@@ -172,10 +178,11 @@ def gather(labels, eqn, values):
       out.append(next(batches))
       continue
     axis = next(windows)
-    whole = sizes[axis] == len(array[axis])
-    if not whole:
-      labels.freeze(array[axis], 'read in part')
-    out.append(array[axis] if whole else labels.fixed(size))
+    whole = size == len(array[axis])
+    if whole:
+      out.append(array[axis])
+    else:
+      out.append(stay(labels, array[axis], size, 'read in part'))
   return [tuple(out)]
 
 
@@ -184,9 +191,8 @@ def dynamic_slice(labels, eqn, values):
   sizes = eqn.params['slice_sizes']
   out = []
   for axis, size in zip(values[0].axes, sizes, strict=True):
-    if size != len(axis):
-      labels.freeze(axis, 'read in part')
-    out.append(axis if size == len(axis) else labels.fixed(size))
+    whole = size == len(axis)
+    out.append(axis if whole else stay(labels, axis, size, 'read in part'))
   return [tuple(out)]
 
 
@@ -198,9 +204,8 @@ def dynamic_update_slice(labels, eqn, values):
     if len(axis) == len(update):
       out.append(labels.unify(axis, update))
       continue
-    labels.freeze(axis, 'written in part')
     labels.freeze(update, 'written in part')
-    out.append(labels.fixed(len(axis)))
+    out.append(stay(labels, axis, len(axis), 'written in part'))
   return [tuple(out)]
 
 
@@ -216,9 +221,9 @@ def scatter(labels, eqn, values):
     if update is not None and len(update) == len(axis):
       out.append(labels.unify(axis, update))
       continue
-    for held_axis in (axis,) if update is None else (axis, update):
-      labels.freeze(held_axis, 'written in part')
-    out.append(labels.fixed(len(axis)))
+    if update is not None:
+      labels.freeze(update, 'written in part')
+    out.append(stay(labels, axis, len(axis), 'written in part'))
   rest = set(range(len(updates))) - set(dims.update_window_dims)
   for axis in (*indices, *(updates[i] for i in rest)):
     labels.freeze(axis, 'indexed')
@@ -282,6 +287,7 @@ RULES = {
   ),
   **dict.fromkeys(('random_bits', 'rng_uniform'), random),
   **dict.fromkeys(_KEYS.split(), random_key),
+  'bitcast_convert_type': rules.bitcast,
   'broadcast_in_dim': rules.broadcast_in_dim,
   'concatenate': rules.concatenate,
   'conv_general_dilated': rules.conv,

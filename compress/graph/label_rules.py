@@ -43,7 +43,10 @@ def held(labels: Labels, eqn, values, reason: str) -> list[Axes]:
   for value in values:
     for axis in value.axes:
       labels.freeze(axis, reason)
-  return [tuple(map(labels.fixed, shape_of(var))) for var in eqn.outvars]
+  return [
+    tuple(labels.held(size, reason) for size in shape_of(var))
+    for var in eqn.outvars
+  ]
 
 
 def unified(labels: Labels, axes_of: list[Axes], shape) -> Axes:
@@ -74,6 +77,13 @@ def compare(labels, eqn, values):
         if atoms.any() and np.isin(atoms, labels.marked(INDEX)).any():
           labels.freeze(axis, 'compared with its index')
   return elementwise(labels, eqn, values)
+
+
+def bitcast(labels, eqn, values):
+  """Element-wise where no axis comes or goes."""
+  if shape_of(eqn.outvars[0]) != shape_of(eqn.invars[0]):
+    return held(labels, eqn, values, 'cast to another width')
+  return [values[0].axes]
 
 
 def each(labels, eqn, values):

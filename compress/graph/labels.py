@@ -197,24 +197,32 @@ class Labels:
     clash = differ & (na != nb) & (na > 1) & (nb > 1)
     match = differ & (na == nb)
     if stays.any():
-      self._freeze_atoms(fa[stays], 'meets an axis that stays')
-      self._freeze_atoms(fb[stays], 'meets an axis that stays')
+      self._inherit(a[stays], fb[stays])
+      self._inherit(b[stays], fa[stays])
     if clash.any():
       self._freeze_atoms(fa[clash], 'merged in two ways')
       self._freeze_atoms(fb[clash], 'merged in two ways')
     if match.any():
       used = fa[match] != FIXED
       self._link(fa[match][used], fb[match][used])
-    if (stays | clash | match).any():
-      left = differ & ~stays & ~clash
-    else:
-      left = differ
+    left = differ & ~stays & ~clash
+    if left.any() and not (stays | clash | match).any():
       swap = na > 1
       atom = np.where(swap, fb[:, 0], fa[:, 0])[differ]
       product = np.where(swap, a, b)[differ]
       inside = np.where(swap[:, None], fa, fb)[differ]
       self._expand(atom, product, inside)
     return self.find(a[left]), self.find(b[left])
+
+  def _inherit(self, nodes, atoms):
+    """Freezes atoms for the reasons for which the nodes they meet stay."""
+    why = self._why(nodes)
+    for number in np.unique(why):
+      met = atoms[why == number]
+      if number > 1:
+        self._reason[met[self._reason[met] == 0]] = number
+      else:
+        self._freeze_atoms(met, 'meets an axis that stays')
 
   def _expand(self, atom, product, inside):
     """Expands atoms into products of the factors `inside`, without cycles."""
@@ -256,6 +264,12 @@ class Labels:
       fresh = atoms[self._reason[atoms] == 0]
       self._reason[fresh] = number
 
+  def held(self, size: int, reason: str) -> np.ndarray:
+    """Labels of an axis that stays, for a reason that what it meets takes."""
+    nodes = self.fresh(size)
+    self.freeze(nodes, reason)
+    return nodes
+
   def mark(self, nodes: np.ndarray, bit: int) -> None:
     """Notes something of the classes of an axis' indices."""
     if nodes is not self._fixed.get(len(nodes)):
@@ -268,16 +282,20 @@ class Labels:
 
   def reasons(self, nodes: np.ndarray) -> dict[str, int]:
     """Why indices of an axis stay, and how many for each reason."""
-    first = self.find(nodes)
-    while (product := self._left[first] >= 0).any():
-      first = np.where(product, self.find(self._left[first]), first)
     stays = self.factors(nodes)[1] == 0
     names = list(self._reasons)
-    numbers, counts = np.unique(self._reason[first[stays]], return_counts=True)
+    numbers, counts = np.unique(self._why(nodes[stays]), return_counts=True)
     return {
       names[number]: int(count)
       for number, count in zip(numbers, counts, strict=True)
     }
+
+  def _why(self, nodes):
+    """Reasons, by number, of the first factor of each node."""
+    first = self.find(nodes)
+    while (product := self._left[first] >= 0).any():
+      first = np.where(product, self.find(self._left[first]), first)
+    return self._reason[first]
 
   def __len__(self):
     return self._count

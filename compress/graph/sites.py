@@ -46,7 +46,9 @@ _SAME_ARRAY = frozenset(
   }
 )
 _ELEMENTWISE = frozenset({'add', 'add_any', 'div', 'mul', 'sub'})
-_LEAF_NAMES = frozenset({'kernel', 'weight', 'embedding', 'value', 'w'})
+_LEAF_NAMES = frozenset({'kernel', 'weight', 'embedding', 'w'})
+# What nnx calls the array inside a parameter.
+_WRAPPED = frozenset({'value'})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +115,9 @@ def weight_name(path: str) -> str:
   parts = path.split('/')
   if len(parts) > 1 and parts[0] == 'params':
     parts = parts[1:]
-  while len(parts) > 1 and parts[-1] in _LEAF_NAMES:
-    parts = parts[:-1]
+  for names in (_WRAPPED, _LEAF_NAMES):
+    if len(parts) > 1 and parts[-1] in names:
+      parts = parts[:-1]
   return '/'.join(parts)
 
 
