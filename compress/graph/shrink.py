@@ -63,7 +63,7 @@ def shrink(
 
   The result can be traced, rewritten, folded and shrunk again; its sites have
   their old names. Fine-tuning with BatchNorm's batch statistics needs the
-  training function shrunk too: `restore_shrunk(train_apply, describe_kept(kept, shapes))`.
+  training function shrunk too, by `restore_shrunk`.
 
   Args:
     apply: pure function `apply(variables, *inputs)`.
@@ -120,19 +120,21 @@ def take_kept(variables, kept: Mapping[str, Mapping[int, np.ndarray]]):
     The tree with smaller leaves.
   """
   leaves, tree = jax.tree.flatten(variables)
-  out = []
-  for path, leaf in zip(leaf_paths(variables), leaves, strict=True):
-    for axis, index in kept.get(path, {}).items():
-      if isinstance(leaf, jax.ShapeDtypeStruct):
-        shape = list(leaf.shape)
-        shape[axis] = len(index)
-        leaf = jax.ShapeDtypeStruct(tuple(shape), leaf.dtype)
-      elif isinstance(leaf, np.ndarray):
-        leaf = np.take(leaf, index, axis)
-      else:
-        leaf = jnp.take(leaf, index, axis)
-    out.append(leaf)
-  return jax.tree.unflatten(tree, out)
+  axes = [kept.get(path, {}) for path in leaf_paths(variables)]
+
+  def cut(leaves):
+    return [
+      functools.reduce(lambda a, item: take(a, *item), chosen.items(), leaf)
+      for leaf, chosen in zip(leaves, axes, strict=True)
+    ]
+
+  which = [i for i, chosen in enumerate(axes) if chosen]
+  axes = [axes[i] for i in which]
+  shapes = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves)
+  run = functools.partial(jax.eval_shape, cut) if shapes else jax.jit(cut)
+  for i, leaf in zip(which, run([leaves[i] for i in which]), strict=True):
+    leaves[i] = leaf
+  return jax.tree.unflatten(tree, leaves)
 
 
 def mask_channels(
@@ -156,18 +158,29 @@ def mask_channels(
   """
   removed = _removed(groups, keep, True)
   leaves, tree = jax.tree.flatten(variables)
-  out = []
-  for path, leaf in zip(leaf_paths(variables), leaves, strict=True):
-    names = set(path.split('/')[-2:])
-    if path in removed and not names & _VARIANCES:
-      for axis, gone in removed[path].items():
-        there = np.ones(leaf.shape[axis], bool)
-        there[gone] = False
-        shape = [1] * leaf.ndim
-        shape[axis] = -1
-        leaf = jnp.where(there.reshape(shape), leaf, jnp.zeros((), leaf.dtype))
-    out.append(leaf)
-  return jax.tree.unflatten(tree, out)
+  paths = leaf_paths(variables)
+  which = [
+    i
+    for i, path in enumerate(paths)
+    if path in removed and not _VARIANCES & set(path.split('/')[-2:])
+  ]
+
+  def zeroed(leaf, axes):
+    for axis, gone in axes.items():
+      there = np.ones([n if a == axis else 1 for a, n in enumerate(leaf.shape)])
+      there.reshape(-1)[gone] = 0
+      leaf = jnp.where(there == 1, leaf, jnp.zeros((), leaf.dtype))
+    return leaf
+
+  masked = jax.jit(
+    lambda leaves: [
+      zeroed(leaf, removed[paths[i]])
+      for i, leaf in zip(which, leaves, strict=True)
+    ]
+  )
+  for i, leaf in zip(which, masked([leaves[i] for i in which]), strict=True):
+    leaves[i] = leaf
+  return jax.tree.unflatten(tree, leaves)
 
 
 def describe_kept(
