@@ -1,5 +1,7 @@
 """Fewer numbers: saliencies, masks, schedules, and channels that really go."""
 
+from compress.prune import lottery_ticket as lottery_ticket
+from compress.prune import strong_lottery_ticket as strong_lottery_ticket
 from compress.prune.activation_maximization import Ascent as Ascent
 from compress.prune.activation_maximization import (
   Visualizations as Visualizations,
@@ -56,6 +58,13 @@ from compress.prune.curvature import (
 )
 from compress.prune.curvature import hessian_diagonal as hessian_diagonal
 from compress.prune.curvature import hutchinson_diagonal as hutchinson_diagonal
+from compress.prune.edge_popup import edge_popup as edge_popup
+from compress.prune.edge_popup import (
+  kaiming_uniform_scores as kaiming_uniform_scores,
+)
+from compress.prune.edge_popup import (
+  signed_kaiming_constant as signed_kaiming_constant,
+)
 from compress.prune.grasp import balanced_indices as balanced_indices
 from compress.prune.grasp import grasp_saliency as grasp_saliency
 from compress.prune.group_importance import group_importance as group_importance
@@ -97,6 +106,10 @@ from compress.prune.masks import fixed_masks as fixed_masks
 from compress.prune.masks import is_kernel as is_kernel
 from compress.prune.masks import masked as masked
 from compress.prune.masks import prune_weights as prune_weights
+from compress.prune.movement import movement as movement
+from compress.prune.movement import movement_schedule as movement_schedule
+from compress.prune.movement import sigmoid_penalty as sigmoid_penalty
+from compress.prune.movement import soft_movement as soft_movement
 from compress.prune.nisp import (
   infinite_feature_selection as infinite_feature_selection,
 )
@@ -144,13 +157,6 @@ from compress.prune.penalties import scale_saliency as scale_saliency
 from compress.prune.penalties import unit_energy as unit_energy
 from compress.prune.penalties import weight_decay as weight_decay
 from compress.prune.penalties import weight_elimination as weight_elimination
-from compress.prune.relevance_propagation import LRP_0 as LRP_0
-from compress.prune.relevance_propagation import AlphaBetaRule as AlphaBetaRule
-from compress.prune.relevance_propagation import BoxRule as BoxRule
-from compress.prune.relevance_propagation import EpsilonRule as EpsilonRule
-from compress.prune.relevance_propagation import (
-  RelevanceRules as RelevanceRules,
-)
 from compress.prune.relevance_propagation import (
   filter_relevance as filter_relevance,
 )
@@ -159,6 +165,14 @@ from compress.prune.relevance_propagation import (
 )
 from compress.prune.relevance_propagation import (
   reference_samples as reference_samples,
+)
+from compress.prune.relevance_rules import LRP_0 as LRP_0
+from compress.prune.relevance_rules import Z_PLUS as Z_PLUS
+from compress.prune.relevance_rules import AlphaBetaRule as AlphaBetaRule
+from compress.prune.relevance_rules import BoxRule as BoxRule
+from compress.prune.relevance_rules import EpsilonRule as EpsilonRule
+from compress.prune.relevance_rules import (
+  RelevanceRules as RelevanceRules,
 )
 from compress.prune.rounding import AMC as AMC
 from compress.prune.rounding import EDGE_POPUP as EDGE_POPUP
@@ -207,6 +221,13 @@ from compress.prune.soft_weight_sharing import (
 from compress.prune.soft_weight_sharing import (
   soft_weight_sharing as soft_weight_sharing,
 )
+from compress.prune.sparse_training import Rewiring as Rewiring
+from compress.prune.sparse_training import drop_and_grow as drop_and_grow
+from compress.prune.sparse_training import mask_gradients as mask_gradients
+from compress.prune.sparse_training import regrow as regrow
+from compress.prune.sparse_training import rigl as rigl
+from compress.prune.sparse_training import sparse_evolution as sparse_evolution
+from compress.prune.sparse_training import sparse_optimizer as sparse_optimizer
 from compress.prune.synflow import synflow_masks as synflow_masks
 from compress.prune.synflow import synflow_saliency as synflow_saliency
 from compress.prune.units import gate_units as gate_units

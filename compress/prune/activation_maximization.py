@@ -112,7 +112,7 @@ class Pruned(NamedTuple):
   visualizations: dict[str, Visualizations]
 
 
-def visualize(
+def visualize_filters(
   apply: Callable[..., Any],
   variables,
   site: str,
@@ -198,7 +198,7 @@ def interpretable_filters(
   stays). At least one filter of each layer is kept.
 
   Args:
-    apply: as for `visualize`.
+    apply: as for `visualize_filters`.
     variables: nested dict of arrays.
     sites: names of the layers, in the order of pruning.
     image_shape: (H, W, D).
@@ -212,13 +212,13 @@ def interpretable_filters(
     What to keep, saliencies and images.
 
   Raises:
-    InputError: as `visualize`, or a layer's weight is no leaf of its own.
+    InputError: as `visualize_filters`, or a layer's weight is no leaf.
   """
   example = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
   apply, variables, _ = graph.fold(apply, variables, example)
   pruned = Pruned({}, {}, {})
   for i, site in enumerate(sites):
-    seen = visualize(
+    seen = visualize_filters(
       apply,
       variables,
       site,

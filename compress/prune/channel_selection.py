@@ -43,7 +43,7 @@ from compress.errors import InputError
 GATE_LIMIT = 5.0
 
 
-class Unit(NamedTuple):
+class DecisionUnit(NamedTuple):
   """One layer's decision unit.
 
   Attributes:
@@ -69,9 +69,9 @@ class Decision(NamedTuple):
   gate: jax.Array
 
 
-def init_unit(
+def init_decision_unit(
   key: jax.Array, *, inputs: int, outputs: int, actions: int
-) -> Unit:
+) -> DecisionUnit:
   """A unit that gates nothing yet: random head, gates of 1.
 
   Args:
@@ -89,14 +89,14 @@ def init_unit(
       'least 1 each'
     )
   head = jax.random.normal(key, (actions, inputs))
-  return project(Unit(head, jnp.ones((actions, outputs))))
+  return project_units(DecisionUnit(head, jnp.ones((actions, outputs))))
 
 
-def project(units):
+def project_units(units):
   """Brings units back to where they may be: to be called after every step.
 
   Args:
-    units: a `Unit` or any tree of them.
+    units: a `DecisionUnit` or any tree of them.
 
   Returns:
     The same with rows of every head at length 1 (a row of zeros stays) and
@@ -106,13 +106,15 @@ def project(units):
   def one(unit):
     length = jnp.linalg.norm(unit.head, axis=1, keepdims=True)
     head = unit.head / jnp.where(length > 0, length, 1)
-    return Unit(head, jnp.clip(unit.gates, 0, GATE_LIMIT))
+    return DecisionUnit(head, jnp.clip(unit.gates, 0, GATE_LIMIT))
 
-  return jax.tree.map(one, units, is_leaf=lambda node: isinstance(node, Unit))
+  return jax.tree.map(
+    one, units, is_leaf=lambda node: isinstance(node, DecisionUnit)
+  )
 
 
-def decide(
-  unit: Unit,
+def decide_channels(
+  unit: DecisionUnit,
   x: jax.Array,
   *,
   key: jax.Array | None = None,
@@ -153,7 +155,7 @@ def decide(
   return Decision(jax.nn.softmax(logits), action, choice @ unit.gates)
 
 
-def attach(
+def attach_units(
   apply: Callable[..., Any], wiring: Mapping[str, str]
 ) -> Callable[..., tuple[Any, dict[str, Decision]]]:
   """Gives a model decision units at chosen layers.
@@ -168,8 +170,8 @@ def attach(
   Returns:
     A function `(variables, units, *inputs, key=None, temperature=1.0)` to the
     model's output and the decisions by deciding layer; `units` maps the same
-    names to `Unit`s. It raises InputError if a name is not in the model, lies
-    in a loop, or the gate does not fit what it is to multiply.
+    names to `DecisionUnit`s. It raises InputError if a name is not in the
+    model, lies in a loop, or the gate does not fit what it is to multiply.
   """
 
   def selected(variables, units, *inputs, key=None, temperature=1.0):
@@ -197,7 +199,7 @@ def attach(
         branch = None
         if key is not None:
           branch = jax.random.fold_in(key, order.index(site.name))
-        decisions[site.name] = decide(
+        decisions[site.name] = decide_channels(
           units[site.name],
           _channels_last(site, x),
           key=branch,
@@ -243,8 +245,8 @@ def sample_macs(
 
   Args:
     traced: the model without units, traced at batch size 1.
-    wiring: as for `attach`.
-    decisions: what `attach`'s function returned.
+    wiring: as for `attach_units`.
+    decisions: what `attach_units`'s function returned.
     readers: from a deciding layer to the layers that read its channels; None
       takes the layers that `wiring` gates at. Needed where a named value is
       gated.

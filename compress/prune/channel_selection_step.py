@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from compress.errors import InputError
-from compress.prune.channel_selection import Decision, project
+from compress.prune.channel_selection import Decision, project_units
 
 
 class SelectionState(NamedTuple):
@@ -24,7 +24,7 @@ class SelectionState(NamedTuple):
   units_optimizer: Any
 
 
-def density_penalty(
+def selection_penalty(
   decisions: Mapping[str, Decision], *, density: float, weight: float = 2.2
 ) -> jax.Array:
   """The term gamma (mean |g| - r)^2 of the loss.
@@ -46,7 +46,7 @@ def density_penalty(
   return weight * (jnp.mean(jnp.concatenate(gates)) - density) ** 2
 
 
-def temperature(
+def selection_temperature(
   step: jax.typing.ArrayLike,
   *,
   steps: int,
@@ -97,7 +97,7 @@ def make_selection_step(
       loss, decisions = loss_fn(
         state.params, units, batch, key=units_key, temperature=temperature
       )
-      penalty = density_penalty(decisions, density=density, weight=weight)
+      penalty = selection_penalty(decisions, density=density, weight=weight)
       gates = [jnp.abs(one.gate).ravel() for one in decisions.values()]
       metrics = {
         'loss': loss,
@@ -110,7 +110,7 @@ def make_selection_step(
     change, units_state = units_optimizer.update(
       slope, state.units_optimizer, state.units
     )
-    units = project(optax.apply_updates(state.units, change))
+    units = project_units(optax.apply_updates(state.units, change))
 
     def task(params):
       options = {'key': params_key, 'temperature': temperature}

@@ -17,7 +17,7 @@ import numpy as np
 from compress.errors import InputError
 
 
-def grouped(
+def run_grouped(
   branches: Sequence[Callable[[jax.Array], jax.Array]],
   action: jax.Array,
   x: jax.Array,
@@ -94,7 +94,7 @@ def slim_branches(
       gate multiplied into `second`.
 
   Returns:
-    m functions of x, for `grouped`.
+    m functions of x, for `run_grouped`.
 
   Raises:
     InputError: the kernels do not have C channels.

@@ -32,7 +32,7 @@ def build():
 
 
 def look(site='conv1', ascent=FAST, seed=0):
-  return lib.visualize(
+  return lib.visualize_filters(
     *build(), site, image_shape=SHAPE, key=jax.random.key(seed), ascent=ascent
   )
 
@@ -82,7 +82,7 @@ def test_layers_are_pruned_in_turn():
   masked = jax.tree.map(lambda a: a, variables)
   masked['params']['conv1']['kernel'] *= keep.astype(np.float32)[(None,) * 3]
   masked['params']['conv1']['bias'] *= keep.astype(np.float32)
-  expected = lib.visualize(
+  expected = lib.visualize_filters(
     apply,
     masked,
     'conv2',

@@ -25,7 +25,9 @@ class Net(nn.Module):
 
 def build(actions=3, gates=None):
   net, x = Net(), jax.random.normal(jax.random.key(0), (5, 6, 6, 4))
-  unit = lib.init_unit(jax.random.key(2), inputs=4, outputs=6, actions=actions)
+  unit = lib.init_decision_unit(
+    jax.random.key(2), inputs=4, outputs=6, actions=actions
+  )
   if gates is not None:
     unit = unit._replace(gates=gates)
   return net.apply, net.init(jax.random.key(1), x), {'conv1': unit}, x
@@ -38,7 +40,7 @@ def some_gates():
 
 def test_one_action_with_gates_of_one_is_the_network():
   apply, variables, units, x = build(actions=1)
-  selected = lib.attach(apply, WIRING)
+  selected = jax.jit(lib.attach_units(apply, WIRING))
   for key in (None, jax.random.key(0)):
     out, decisions = selected(variables, units, x, key=key)
     np.testing.assert_allclose(out, apply(variables, x), atol=1e-6)
@@ -46,12 +48,12 @@ def test_one_action_with_gates_of_one_is_the_network():
 
 
 def test_a_decision_by_hand():
-  unit = lib.Unit(
+  unit = lib.DecisionUnit(
     jnp.array([[1.0, 0.0], [0.0, 1.0]]), jnp.array([[1.0], [2.0]])
   )
   # Pooled and rectified: (1, 0) and (0, 3): the first action, the second.
   x = jnp.array([[[2.0, -4.0], [0.0, 0.0]], [[-1.0, 2.0], [-1.0, 4.0]]])
-  found = lib.decide(unit, x)
+  found = lib.decide_channels(unit, x)
   np.testing.assert_array_equal(found.action, [0, 1])
   np.testing.assert_array_equal(found.gate, [[1], [2]])
   np.testing.assert_allclose(
@@ -61,9 +63,9 @@ def test_a_decision_by_hand():
 
 def test_the_gate_acts_on_the_norms_result():
   apply, variables, units, x = build(gates=some_gates())
-  out, decisions = lib.attach(apply, WIRING)(variables, units, x)
+  out, decisions = lib.attach_units(apply, WIRING)(variables, units, x)
   gate = decisions['conv1'].gate[:, None, None]
-  at_norm, _ = lib.attach(apply, {'conv1': 'bn'})(variables, units, x)
+  at_norm, _ = lib.attach_units(apply, {'conv1': 'bn'})(variables, units, x)
 
   def rule(site, op, value, *weight):
     out = op(value, *weight)
@@ -77,7 +79,7 @@ def test_the_gate_acts_on_the_norms_result():
 
 def test_inference_is_deterministic_and_sampling_follows_the_key():
   apply, variables, units, x = build(gates=some_gates())
-  selected = jax.jit(lib.attach(apply, WIRING))
+  selected = jax.jit(lib.attach_units(apply, WIRING))
   one, _ = selected(variables, units, x)
   again, _ = selected(variables, units, x)
   np.testing.assert_array_equal(one, again)
@@ -96,9 +98,9 @@ def test_gradients_of_gates_are_those_of_the_hard_choice():
   key = jax.random.key(9)
 
   def loss(unit):
-    return jnp.sum(weights * lib.decide(unit, x, key=key).gate ** 2)
+    return jnp.sum(weights * lib.decide_channels(unit, x, key=key).gate ** 2)
 
-  found = lib.decide(unit, x, key=key)
+  found = lib.decide_channels(unit, x, key=key)
   slope = jax.grad(loss)(unit)
   hard = jax.nn.one_hot(found.action, 3)
   np.testing.assert_allclose(found.gate, hard @ unit.gates, atol=1e-6)
@@ -109,10 +111,10 @@ def test_gradients_of_gates_are_those_of_the_hard_choice():
 
 
 def test_projection_clamps_and_normalises():
-  unit = lib.Unit(
+  unit = lib.DecisionUnit(
     jnp.array([[3.0, 4.0], [0.0, 0.0]]), jnp.array([[-1.0, 7.0], [0.5, 2.0]])
   )
-  found = lib.project({'a': unit})['a']
+  found = lib.project_units({'a': unit})['a']
   np.testing.assert_allclose(found.head, [[0.6, 0.8], [0, 0]], rtol=1e-6)
   np.testing.assert_array_equal(found.gates, [[0, 5], [0.5, 2]])
 
@@ -120,15 +122,17 @@ def test_projection_clamps_and_normalises():
 def test_penalty_and_temperature_by_hand():
   gate = jnp.array([[1.0, 0.0], [2.0, 1.0]])
   decision = lib.Decision(gate, jnp.zeros(2, int), gate)
-  found = training.density_penalty({'a': decision}, density=0.5, weight=2.0)
+  found = training.selection_penalty({'a': decision}, density=0.5, weight=2.0)
   np.testing.assert_allclose(found, 2 * 0.5**2)
-  taus = [training.temperature(step, steps=10) for step in (0, 5, 10, 99)]
+  taus = [
+    training.selection_temperature(step, steps=10) for step in (0, 5, 10, 99)
+  ]
   np.testing.assert_allclose(taus, [5, 2.75, 0.5, 0.5])
 
 
 def test_macs_are_active_inputs_times_active_outputs():
   apply, variables, units, x = build(gates=some_gates())
-  _, decisions = lib.attach(apply, WIRING)(variables, units, x)
+  _, decisions = lib.attach_units(apply, WIRING)(variables, units, x)
   traced = graph.trace(apply, variables, x[:1])
   found = lib.sample_macs(traced, WIRING, decisions)
   active = np.sum(np.asarray(decisions['conv1'].gate) > 0, axis=1)
@@ -154,7 +158,9 @@ def test_decision_paths():
 def test_training_brings_the_density_to_the_target():
   x = jax.random.normal(jax.random.key(0), (32, 4))
   labels = (x[:, 0] > 0).astype(jnp.int32)
-  unit = lib.init_unit(jax.random.key(1), inputs=4, outputs=8, actions=3)
+  unit = lib.init_decision_unit(
+    jax.random.key(1), inputs=4, outputs=8, actions=3
+  )
   keys = jax.random.split(jax.random.key(2), 2)
   params = {
     'a': 0.5 * jax.random.normal(keys[0], (4, 8)),
@@ -164,7 +170,7 @@ def test_training_brings_the_density_to_the_target():
   def apply(params, x):
     return nn.relu(x @ params['a']) @ params['b']
 
-  selected = lib.attach(apply, {'a': 'b'})
+  selected = lib.attach_units(apply, {'a': 'b'})
 
   def loss(params, units, batch, *, key, temperature):
     logits, decisions = selected(
@@ -183,7 +189,7 @@ def test_training_brings_the_density_to_the_target():
   @jax.jit
   def run(state):
     def body(state, i):
-      tau = training.temperature(i, steps=200)
+      tau = training.selection_temperature(i, steps=200)
       key = jax.random.fold_in(jax.random.key(3), i)
       return step(state, (x, labels), key=key, temperature=tau)
 
@@ -200,7 +206,7 @@ def test_bad_wiring_gets_one_line():
   apply, variables, units, x = build()
 
   def run(wiring, units=units, apply=apply):
-    return lib.attach(apply, wiring)(variables, units, x)
+    return lib.attach_units(apply, wiring)(variables, units, x)
 
   with pytest.raises(InputError, match='units for'):
     run(WIRING, {})
@@ -210,13 +216,17 @@ def test_bad_wiring_gets_one_line():
     run({'conv0': 'conv3'}, {'conv0': units['conv1']})
   with pytest.raises(InputError, match='comes before'):
     run({'conv2': 'conv1'}, {'conv2': units['conv1']})
-  wrong = lib.init_unit(jax.random.key(0), inputs=4, outputs=5, actions=2)
+  wrong = lib.init_decision_unit(
+    jax.random.key(0), inputs=4, outputs=5, actions=2
+  )
   with pytest.raises(InputError, match='does not fit'):
     run(WIRING, {'conv1': wrong})
-  wrong = lib.init_unit(jax.random.key(0), inputs=3, outputs=6, actions=2)
+  wrong = lib.init_decision_unit(
+    jax.random.key(0), inputs=3, outputs=6, actions=2
+  )
   with pytest.raises(InputError, match='the unit is for 3'):
     run(WIRING, {'conv1': wrong})
   with pytest.raises(InputError, match='density'):
-    training.density_penalty({}, density=0.0)
+    training.selection_penalty({}, density=0.0)
   with pytest.raises(InputError, match='at least 1'):
-    lib.init_unit(jax.random.key(0), inputs=3, outputs=6, actions=0)
+    lib.init_decision_unit(jax.random.key(0), inputs=3, outputs=6, actions=0)

@@ -13,7 +13,7 @@ def test_every_sample_goes_through_its_branch(actions, block):
   branches = [lambda x, k=k: (k + 1) * x[:, :2] + k for k in range(4)]
   x = jax.random.normal(jax.random.key(0), (7, 3))
   action = jnp.array(actions)
-  run = jax.jit(lambda a, x: lib.grouped(branches, a, x, block=block))
+  run = jax.jit(lambda a, x: lib.run_grouped(branches, a, x, block=block))
   factor = (action[:, None] + 1).astype(x.dtype)
   expected = factor * x[:, :2] + (factor - 1)
   np.testing.assert_allclose(run(action, x), expected, rtol=1e-6)
@@ -24,7 +24,7 @@ def test_gradients_go_through_the_branch_taken():
   action = jnp.array([1, 0, 1])
 
   def loss(x):
-    return jnp.sum(lib.grouped(branches, action, x, block=2))
+    return jnp.sum(lib.run_grouped(branches, action, x, block=2))
 
   found = jax.grad(loss)(jnp.ones((3, 1)))
   np.testing.assert_array_equal(found, [[3], [2], [3]])
@@ -56,14 +56,14 @@ def test_slim_branches_equal_gates():
   hidden = (conv(x, first) + shift[None, None, None]) * gate
   expected = x + conv(jax.nn.relu(hidden), second)
   branches = lib.slim_branches(gates, first, second, block)
-  found = jax.jit(lambda x: lib.grouped(branches, action, x, block=3))(x)
+  found = jax.jit(lambda x: lib.run_grouped(branches, action, x, block=3))(x)
   np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_bad_input_gets_one_line():
   with pytest.raises(InputError, match='block=0'):
-    lib.grouped([jnp.sin], jnp.zeros(2, int), jnp.zeros(2), block=0)
+    lib.run_grouped([jnp.sin], jnp.zeros(2, int), jnp.zeros(2), block=0)
   with pytest.raises(InputError, match='0 branches'):
-    lib.grouped([], jnp.zeros(2, int), jnp.zeros(2), block=1)
+    lib.run_grouped([], jnp.zeros(2, int), jnp.zeros(2), block=1)
   with pytest.raises(InputError, match='right is .m, C.'):
     lib.slim_branches(np.ones((2, 3)), jnp.ones((2, 4)), jnp.ones((3, 2)), None)

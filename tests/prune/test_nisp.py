@@ -65,13 +65,12 @@ def test_linear_in_the_importance_and_blind_to_the_values():
     return lib.neuron_importance(frl, variables, x, importance=importance)
 
   one, two = jnp.arange(5.0), jnp.ones(5)
-  both = saliency(2 * one + two)
+  both, first, second = saliency(2 * one + two), saliency(one), saliency(two)
+  elsewhere = saliency(2 * one + two, -3 * x)
   for path, value in both.items():
-    expected = 2 * saliency(one)[path] + saliency(two)[path]
+    expected = 2 * first[path] + second[path]
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    np.testing.assert_allclose(
-      value, saliency(2 * one + two, -3 * x)[path], rtol=1e-5
-    )
+    np.testing.assert_allclose(value, elsewhere[path], rtol=1e-5)
 
 
 def test_a_channel_that_nothing_reads_scores_zero():

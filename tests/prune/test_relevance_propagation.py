@@ -7,8 +7,9 @@ import pytest
 from compress import graph
 from compress.errors import InputError
 from compress.prune import relevance_propagation as lrp
+from compress.prune import relevance_rules as lib
 
-Z_PLUS = lrp.Rules(first=None)
+Z_PLUS = lib.RelevanceRules(first=None)
 
 
 def average_pool(x):
@@ -67,15 +68,20 @@ def dense(variables, x):
 def back(apply, weights, x, **options):
   options = {'rules': Z_PLUS, **options}
   labels = jnp.zeros(len(x), int)
-  return lrp.relevance(apply, weights, x, labels, **options)
+  return lrp.propagate_relevance(apply, weights, x, labels, **options)
 
 
 @pytest.mark.parametrize(
-  'rules', [Z_PLUS, lrp.Rules(lrp.Epsilon(), None), lrp.Rules(lrp.Epsilon())]
+  'rules',
+  [
+    Z_PLUS,
+    lib.RelevanceRules(lib.EpsilonRule(), None),
+    lib.RelevanceRules(lib.EpsilonRule()),
+  ],
 )
 def test_golden_relevance_of_a_neuron(rules):
   if rules.first is not None:
-    rules = lrp.Rules(lrp.Epsilon(), lrp.Box(0.0, 4.0))
+    rules = lib.RelevanceRules(lib.EpsilonRule(), lib.BoxRule(0.0, 4.0))
   weights = {'w': jnp.ones((2, 1))}
   found = back(dense, weights, jnp.array([[1.0, 2.0]]), rules=rules)
   np.testing.assert_allclose(found.inputs[0], [[1, 2]], rtol=1e-6)
@@ -84,7 +90,7 @@ def test_golden_relevance_of_a_neuron(rules):
 def test_golden_alpha_beta():
   # p = 1*1 + 2*1 = 3, n = -1; R = 2: alpha 2 and beta -1 by hand.
   weights = {'w': jnp.array([[1.0], [1.0], [-1.0]])}
-  rules = lrp.Rules(lrp.AlphaBeta(2.0, -1.0), first=None)
+  rules = lib.RelevanceRules(lib.AlphaBetaRule(2.0, -1.0), first=None)
   x = jnp.array([[1.0, 2.0, 1.0]])
   found = back(dense, weights, x, rules=rules)
   np.testing.assert_allclose(found.inputs[0], [[4 / 3, 8 / 3, -2]], rtol=1e-6)
@@ -100,7 +106,7 @@ def test_positive_parts_are_those_of_the_products():
 def test_golden_box():
   # (x w - l w+ - h w-) = (1 + 1, -2 + 2) for l, h = -1, 1 and w = (1, -2).
   weights = {'w': jnp.array([[1.0], [-2.0]])}
-  rules = lrp.Rules()
+  rules = lib.RelevanceRules()
   found = back(
     dense, weights, jnp.array([[1.0, 0.5]]), rules=rules, start='one'
   )
@@ -108,26 +114,30 @@ def test_golden_box():
   np.testing.assert_allclose(found.inputs[0], [[2 / 3, 1 / 3]], rtol=1e-6)
 
 
-@pytest.mark.parametrize('bias', [False, True])
 @pytest.mark.parametrize(
   'rules',
   [
     Z_PLUS,
-    lrp.Rules(),
-    lrp.Rules(lrp.AlphaBeta(2.0, -1.0)),
-    lrp.Rules(lrp.Epsilon(), first=None),
+    lib.RelevanceRules(),
+    lib.RelevanceRules(lib.AlphaBetaRule(2.0, -1.0)),
+    lib.RelevanceRules(lib.EpsilonRule(), first=None),
   ],
 )
-def test_every_layer_conserves_relevance(rules, bias):
-  apply, variables, x, labels = build(bias=bias)
-  found = lrp.relevance(apply, variables, x, labels, rules=rules)
-  total = np.sum(np.take_along_axis(found.out, labels[:, None], 1))
-  assert set(found.sites) == {'conv1', 'conv2', 'conv3', 'head'}
+def test_every_layer_conserves_relevance(rules):
+  apply, variables, x, labels = build(bias=True)
+
+  @jax.jit
+  def sums(variables, x):
+    found = lrp.propagate_relevance(apply, variables, x, labels, rules=rules)
+    layers = {name: jnp.sum(a.value) for name, a in found.sites.items()}
+    return found.out, layers, jnp.sum(found.inputs[0])
+
+  out, layers, first = sums(variables, x)
+  total = np.sum(np.take_along_axis(out, labels[:, None], 1))
+  assert set(layers) == {'conv1', 'conv2', 'conv3', 'head'}
   for name in ('head', 'conv3'):
-    np.testing.assert_allclose(
-      np.sum(found.sites[name].value), total, rtol=1e-4
-    )
-  np.testing.assert_allclose(np.sum(found.inputs[0]), total, rtol=1e-3)
+    np.testing.assert_allclose(layers[name], total, rtol=1e-4)
+  np.testing.assert_allclose(first, total, rtol=1e-3)
 
 
 def test_a_residual_addition_splits_in_proportion():
@@ -146,24 +156,32 @@ def test_a_residual_addition_splits_in_proportion():
 def test_lrp_0_is_gradient_times_input(bias):
   apply, variables, x, labels = build(bias=bias)
 
-  def chosen(x):
-    logits = apply(variables, x)
-    return jnp.sum(jnp.take_along_axis(logits, labels[:, None], 1))
+  @jax.jit
+  def both(x):
+    def chosen(x):
+      logits = apply(variables, x)
+      return jnp.sum(jnp.take_along_axis(logits, labels[:, None], 1))
 
-  found = lrp.relevance(apply, variables, x, labels, rules=lrp.LRP_0)
-  np.testing.assert_allclose(
-    found.inputs[0], x * jax.grad(chosen)(x), atol=1e-5
-  )
+    found = lrp.propagate_relevance(
+      apply, variables, x, labels, rules=lib.LRP_0
+    )
+    return found.inputs[0], x * jax.grad(chosen)(x)
+
+  np.testing.assert_allclose(*both(x), atol=1e-5)
 
 
 def test_the_scale_of_a_layer_does_not_matter():
   apply, variables, x, labels = build()
   scaled = jax.tree.map(lambda a: a, variables)
   scaled['params']['conv3']['kernel'] *= 7.0
-  options = {'rules': Z_PLUS, 'start': 'one'}
-  one = lrp.relevance(apply, variables, x, labels, **options)
-  other = lrp.relevance(apply, scaled, x, labels, **options)
-  np.testing.assert_allclose(one.inputs[0], other.inputs[0], atol=1e-5)
+
+  @jax.jit
+  def back(variables):
+    options = {'rules': Z_PLUS, 'start': 'one'}
+    found = lrp.propagate_relevance(apply, variables, x, labels, **options)
+    return found.inputs[0]
+
+  np.testing.assert_allclose(back(variables), back(scaled), atol=1e-5)
 
 
 def test_saliency_of_filters_adds_up_over_samples():
@@ -222,16 +240,16 @@ def test_permuted_filters_have_permuted_saliencies():
 )
 def test_what_has_no_rule_is_refused(apply, words):
   with pytest.raises(InputError, match=words):
-    back(apply, {'w': jnp.eye(2)}, jnp.ones((2, 2)), rules=lrp.Rules())
+    back(apply, {'w': jnp.eye(2)}, jnp.ones((2, 2)), rules=lib.RelevanceRules())
 
 
 def test_parallel_shares_must_add_up():
   with pytest.raises(InputError, match='add up to 1'):
-    lrp.AlphaBeta(2.0, 1.0)
+    lib.AlphaBetaRule(2.0, 1.0)
   with pytest.raises(InputError, match='below'):
-    lrp.Box(1.0, 1.0)
+    lib.BoxRule(1.0, 1.0)
   with pytest.raises(InputError, match='absorb'):
-    lrp.Rules(bias='keep')
+    lib.RelevanceRules(bias='keep')
 
 
 def test_reference_samples_are_balanced_and_repeatable():
