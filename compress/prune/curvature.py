@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 
 from compress.errors import InputError
-from compress.prune.penalties import by_path
+from compress.prune.paths import by_path
 
 
-def flatten(params) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
+def flatten_params(params) -> tuple[jax.Array, Callable[[jax.Array], Any]]:
   """All weights in one vector, leaf after leaf, and the way back.
 
   Args:
@@ -66,7 +66,7 @@ def hessian_diagonal(
   Returns:
     The diagonal; entries may be negative away from a minimum.
   """
-  vector, unflatten = flatten(params)
+  vector, unflatten = flatten_params(params)
 
   def gradient(v):
     return jax.grad(lambda u: loss_fn(unflatten(u), batch))(v)
@@ -99,7 +99,7 @@ def hutchinson_diagonal(
   Returns:
     The diagonal.
   """
-  vector, unflatten = flatten(params)
+  vector, unflatten = flatten_params(params)
 
   def gradient(v):
     return jax.grad(lambda u: loss_fn(unflatten(u), batch))(v)
@@ -133,7 +133,7 @@ def empirical_fisher(
   Returns:
     The diagonal, >= 0.
   """
-  vector, unflatten = flatten(params)
+  vector, unflatten = flatten_params(params)
 
   def squares(example):
     alone = jax.tree.map(lambda x: x[None], example)
@@ -165,7 +165,7 @@ def gauss_newton_vectors(
   Returns:
     [K or samples, n].
   """
-  vector, unflatten = flatten(params)
+  vector, unflatten = flatten_params(params)
   x, y = example
   outputs, pull = jax.vjp(lambda u: predict(unflatten(u), x), vector)
   values, basis = jnp.linalg.eigh(jax.hessian(loss)(outputs, y))
@@ -200,7 +200,7 @@ def gauss_newton_diagonal(
   """
   if samples is not None and key is None:
     raise InputError('sampled Gauss-Newton without a key; right is key=')
-  _, unflatten = flatten(params)
+  _, unflatten = flatten_params(params)
   count = jax.tree.leaves(batch)[0].shape[0]
   keys = None if key is None else jax.random.split(key, count)
 

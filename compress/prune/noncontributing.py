@@ -13,10 +13,11 @@ weights that read them leaves the outputs on the observed patterns unchanged:
 
 Departures. Units are related if o_j = s o_i + c within a tolerance on every
 single observation, by running extremes of the sums and differences of all
-pairs; correlations could not tell almost equal from equal. A duplicate may have an offset c, too. Channels of a convolution are
-units, observed at every position. A convolution that pads with zeros reads 0
-beyond the border, not c: in front of one, only relations with c = 0 count (dead
-ReLUs, above all), and so in front of a layer without a bias.
+pairs; correlations could not tell almost equal from equal. A duplicate may have
+an offset c, too. Channels of a convolution are units, observed at every
+position. A convolution that pads with zeros reads 0 beyond the border, not c:
+in front of one, only relations with c = 0 count (dead ReLUs, above all), and so
+in front of a layer without a bias.
 """
 
 from collections.abc import Iterable, Sequence
@@ -28,7 +29,7 @@ import numpy as np
 
 from compress.errors import InputError
 from compress.graph import Graph
-from compress.prune.penalties import by_path, pick
+from compress.prune.paths import by_path, pick
 
 
 class UnitExtremes(NamedTuple):
@@ -108,7 +109,7 @@ def merge_extremes(one: UnitExtremes, two: UnitExtremes) -> UnitExtremes:
   )
 
 
-class Relations(NamedTuple):
+class UnitRelations(NamedTuple):
   """What removed units are to kept ones: o_j = sign * o_partner + offset.
 
   Attributes:
@@ -130,7 +131,7 @@ def find_noncontributing(
   atol: float = 1e-6,
   rtol: float = 1e-6,
   offsets: bool = True,
-) -> Relations:
+) -> UnitRelations:
   """Finds constant, duplicate and opposite units.
 
   Of related units the first is kept, and at least one unit is.
@@ -152,7 +153,7 @@ def find_noncontributing(
   if not np.isfinite(e.low).all() or not np.isfinite(e.high).all():
     raise InputError('units without finite observations; right is 1 or more')
   magnitude = np.maximum(np.abs(e.low), np.abs(e.high))
-  found = Relations(
+  found = UnitRelations(
     np.ones(units, bool),
     np.full(units, -1),
     np.zeros(units, int),
@@ -189,7 +190,7 @@ def find_noncontributing(
   return found
 
 
-class Consumer(NamedTuple):
+class Reader(NamedTuple):
   """A layer that reads the units.
 
   Attributes:
@@ -204,7 +205,7 @@ class Consumer(NamedTuple):
   padded: bool
 
 
-def consumers(graph: Graph, params, names: Iterable[str]) -> list[Consumer]:
+def readers_of(graph: Graph, params, names: Iterable[str]) -> list[Reader]:
   """Describes layers by their sites.
 
   Args:
@@ -213,7 +214,7 @@ def consumers(graph: Graph, params, names: Iterable[str]) -> list[Consumer]:
     names: sites that read the units: all of them, or folding is wrong.
 
   Returns:
-    The consumers, in order. A leaf `bias` beside the kernel is the bias.
+    The readers, in order. A leaf `bias` beside the kernel is the bias.
 
   Raises:
     InputError: no such site, or one of another layout than [..., C_in, C_out]
@@ -247,11 +248,11 @@ def consumers(graph: Graph, params, names: Iterable[str]) -> list[Consumer]:
         'one group and a kernel [..., C_in, C_out]'
       )
     bias = '/'.join([*kernel.split('/')[:-1], 'bias'])
-    found.append(Consumer(kernel, bias if bias in leaves else None, padded))
+    found.append(Reader(kernel, bias if bias in leaves else None, padded))
   return found
 
 
-def fold_units(params, relations: Relations, readers: Sequence[Consumer]):
+def fold_units(params, relations: UnitRelations, readers: Sequence[Reader]):
   """Moves the effect of removed units to kept ones and biases.
 
   Args:
@@ -294,7 +295,7 @@ def fold_units(params, relations: Relations, readers: Sequence[Consumer]):
   return jax.tree.unflatten(jax.tree.structure(params), leaves.values())
 
 
-class Removal(NamedTuple):
+class UnitRemoval(NamedTuple):
   """A model without its non-contributing units.
 
   Attributes:
@@ -305,7 +306,7 @@ class Removal(NamedTuple):
 
   params: Any
   keep: dict[str, np.ndarray]
-  relations: Relations
+  relations: UnitRelations
 
 
 def remove_noncontributing(
@@ -314,10 +315,10 @@ def remove_noncontributing(
   *,
   kernel: str,
   bias: str | None,
-  readers: Sequence[Consumer],
+  readers: Sequence[Reader],
   atol: float = 1e-6,
   rtol: float = 1e-6,
-) -> Removal:
+) -> UnitRemoval:
   """Finds the non-contributing units of a layer and folds them away.
 
   Args:
@@ -325,7 +326,7 @@ def remove_noncontributing(
     extremes: of the units' outputs, over all patterns.
     kernel: leaf path of the kernel [..., C] that makes the units.
     bias: leaf path of its bias [C], or None.
-    readers: all layers that read the units. Relations with an offset count
+    readers: all layers that read the units. UnitRelations with an offset count
       only if none of them is padded or without a bias.
     atol: as for `find_noncontributing`.
     rtol: as for `find_noncontributing`.
@@ -349,6 +350,6 @@ def remove_noncontributing(
       )
     leaves[path] = leaf.at[..., gone].set(0)
   tree = jax.tree.structure(params)
-  return Removal(
+  return UnitRemoval(
     jax.tree.unflatten(tree, leaves.values()), {kernel: found.keep}, found
   )

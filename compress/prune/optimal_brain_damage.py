@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from compress.errors import InputError
-from compress.prune.penalties import pick
+from compress.prune.paths import pick
 
 
 def brain_damage_saliency(

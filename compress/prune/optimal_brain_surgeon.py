@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress.errors import InputError
-from compress.prune.curvature import flatten
-from compress.prune.penalties import by_path, pick
+from compress.prune.curvature import flatten_params
+from compress.prune.paths import by_path, pick
 
 
 class Surgery(NamedTuple):
@@ -79,7 +79,8 @@ def inverse_blocks(
 
   Args:
     params: pytree of arrays, n weights in all.
-    vectors: [P, n] as for `inverse_hessian`, in the order of `flatten(params)`.
+    vectors: [P, n] as for `inverse_hessian`, in the order of
+      `flatten_params(params)`.
     damping: > 0.
     paths: leaves that get a block; none for all.
 
@@ -89,7 +90,7 @@ def inverse_blocks(
   Raises:
     InputError: a path is no leaf.
   """
-  _, unflatten = flatten(params)
+  _, unflatten = flatten_params(params)
   leaves = by_path(jax.vmap(unflatten)(vectors))
   return {
     path: inverse_hessian(rows.reshape(len(rows), -1), damping=damping)
@@ -130,9 +131,9 @@ def brain_surgeon(
   Args:
     params: pytree of arrays of one dtype, n weights in all; a flat vector is
       one, too.
-    inverse: [n, n] over all weights in the order of `flatten(params)`; or leaf
-      path to [m, m], blocks: the weight of least cost in any of them goes, and
-      its block is corrected; leaves without a block stay as they are.
+    inverse: [n, n] over all weights in the order of `flatten_params(params)`;
+      or leaf path to [m, m], blocks: the weight of least cost in any of them
+      goes, and its block is corrected; leaves without a block stay as they are.
     count: weights to delete, static.
     removable: paths of the leaves that weights may be deleted from; None for
       all that `inverse` covers. The others are corrected only (biases).
@@ -231,7 +232,7 @@ def _blocks(params, inverse, removable) -> _Blocks:
   paths = [path for group in groups for path in group]
   covered = pick(params, paths)
   pick(covered, paths if removable is None else removable)
-  weights = [flatten([leaves[p] for p in group])[0] for group in groups]
+  weights = [flatten_params([leaves[p] for p in group])[0] for group in groups]
   for w, h in zip(weights, inverses, strict=True):
     if h.shape != (w.size, w.size):
       raise InputError(

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from compress.prune.penalties import by_path
+from compress.prune.paths import by_path
 
 
 class SensitivityState(NamedTuple):
@@ -43,7 +43,7 @@ def init_sensitivity(params) -> SensitivityState:
   return SensitivityState(params, jax.tree.map(jnp.zeros_like, params))
 
 
-def add_step(
+def add_training_step(
   state: SensitivityState, before, after, *, learning_rate
 ) -> SensitivityState:
   """Adds one optimizer step to the shadow sums.
@@ -70,7 +70,7 @@ def karnin_sensitivity(params, state: SensitivityState) -> dict[str, jax.Array]:
 
   Args:
     params: the trained parameters.
-    state: what `add_step` gathered.
+    state: what `add_training_step` gathered.
 
   Returns:
     Leaf path to an array of the leaf's shape; higher = keep.

@@ -8,7 +8,7 @@ import pytest
 from compress.errors import InputError
 from compress.prune.curvature import (
   empirical_fisher,
-  flatten,
+  flatten_params,
   gauss_newton_diagonal,
   hessian_diagonal,
   hutchinson_diagonal,
@@ -96,7 +96,7 @@ def test_golden_saliency():
 
 def test_exact_diagonal_is_that_of_the_hessian():
   params, batch = net(outputs=2)
-  vector, unflatten = flatten(params)
+  vector, unflatten = flatten_params(params)
   hessian = jax.hessian(lambda v: loss_fn(unflatten(v), batch))(vector)
   expected = unflatten(jnp.diagonal(hessian))
   got = jax.jit(lambda p: hessian_diagonal(loss_fn, p, batch, chunk=5))(params)
@@ -152,7 +152,7 @@ def test_gauss_newton_of_cross_entropy(chunk):
   got = gauss_newton_diagonal(
     predict, cross_entropy, params, (x, labels), chunk=chunk
   )
-  vector, unflatten = flatten(params)
+  vector, unflatten = flatten_params(params)
   total = jnp.zeros_like(vector)
   for i in range(7):
     outputs = predict(params, x[i])

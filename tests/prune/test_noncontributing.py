@@ -7,13 +7,13 @@ import pytest
 from compress import graph
 from compress.errors import InputError
 from compress.prune.noncontributing import (
-  Consumer,
-  consumers,
+  Reader,
   find_noncontributing,
   fold_units,
   init_extremes,
   merge_extremes,
   observe_units,
+  readers_of,
   remove_noncontributing,
 )
 from compress.prune.units import tap_units
@@ -63,7 +63,7 @@ def test_planted_units_of_a_dense_net(activation, offset):
     extremes,
     kernel='one/kernel',
     bias='one/bias',
-    readers=[Consumer('two/kernel', 'two/bias', padded=False)],
+    readers=[Reader('two/kernel', 'two/bias', padded=False)],
   )
   relations = out.relations
   np.testing.assert_array_equal(
@@ -127,8 +127,8 @@ def test_planted_channels(padding, head, keep):
   traced = graph.trace(
     lambda v, x: apply(v['params'], x), {'params': params}, x
   )
-  readers = consumers(traced, params, ['two'])
-  assert readers == [Consumer('two/kernel', 'two/bias', padding == 'SAME')]
+  readers = readers_of(traced, params, ['two'])
+  assert readers == [Reader('two/kernel', 'two/bias', padding == 'SAME')]
   channels = jax.nn.relu(
     jax.lax.conv_general_dilated(
       x,
@@ -156,8 +156,8 @@ def test_an_offset_in_front_of_padding_is_refused():
   relations = find_noncontributing(observe_units(init_extremes(5), x))
   assert relations.offset[0] == 1
   for reader in (
-    Consumer('two/kernel', 'two/bias', padded=True),
-    Consumer('two/kernel', None, padded=False),
+    Reader('two/kernel', 'two/bias', padded=True),
+    Reader('two/kernel', None, padded=False),
   ):
     with pytest.raises(InputError, match='cannot be folded'):
       fold_units(params, relations, [reader])
@@ -169,7 +169,7 @@ def test_distinct_units_stay_and_nothing_changes():
   relations = find_noncontributing(observe_units(init_extremes(6), outputs))
   assert relations.keep.all()
   folded = fold_units(
-    params, relations, [Consumer('two/kernel', 'two/bias', padded=False)]
+    params, relations, [Reader('two/kernel', 'two/bias', padded=False)]
   )
   for one, two in zip(
     jax.tree.leaves(folded), jax.tree.leaves(params), strict=True
@@ -229,12 +229,12 @@ def test_bad_input_is_refused():
   x = jax.random.normal(jax.random.key(0), (9, 3))
   relations = find_noncontributing(observe_units(init_extremes(3), x))
   with pytest.raises(InputError, match=r'\[..., 3, C_out\]'):
-    fold_units(params, relations, [Consumer('k', None, padded=False)])
+    fold_units(params, relations, [Reader('k', None, padded=False)])
   net = nn.Conv(4, (3, 3), feature_group_count=2, name='g')
   image = jnp.ones((1, 4, 4, 2))
   variables = net.init(jax.random.key(0), image)
   traced = graph.trace(net.apply, variables, image)
   with pytest.raises(InputError, match='2 groups'):
-    consumers(traced, variables['params'], [traced.sites[0].name])
+    readers_of(traced, variables['params'], [traced.sites[0].name])
   with pytest.raises(InputError, match="no site 'x'"):
-    consumers(traced, variables['params'], ['x'])
+    readers_of(traced, variables['params'], ['x'])

@@ -5,7 +5,7 @@ import pytest
 
 from compress.errors import InputError
 from compress.prune.curvature import (
-  flatten,
+  flatten_params,
   gauss_newton_diagonal,
   gauss_newton_vectors,
 )
@@ -43,7 +43,7 @@ def test_golden_deletion(alone, expected, added):
   out = brain_surgeon(
     params, jnp.linalg.inv(HESSIAN), count=1, removable=['ab'[alone]]
   )
-  vector, _ = flatten(out.params)
+  vector, _ = flatten_params(out.params)
   np.testing.assert_allclose(vector, expected, rtol=1e-6)
   np.testing.assert_allclose(out.costs, [added], rtol=1e-6)
   change = np.asarray(vector) - np.array([1, 0.5])

@@ -164,14 +164,6 @@ def test_slimming():
     penalties.scale_saliency(params, {'conv/kernel': 'bn/scale'})
 
 
-def test_pick():
-  params = {'a': {'b': jnp.ones(1)}, 'c': jnp.ones(2)}
-  assert list(penalties.pick(params, ['c', 'a/b'])) == ['c', 'a/b']
-  with pytest.raises(InputError, match="no leaf 'd'; leaves are a/b, c"):
-    penalties.pick(params, ['d'])
-  assert penalties.weight_decay({}, strength=1.0) == 0
-
-
 def test_penalties_keep_the_dtype():
   w = jnp.ones((2, 2), jnp.bfloat16)
   for out in (
@@ -181,3 +173,7 @@ def test_penalties_keep_the_dtype():
     penalties.l1_prox(w, threshold=0.1),
   ):
     assert out.dtype == jnp.bfloat16
+
+
+def test_nothing_costs_nothing():
+  assert penalties.weight_decay({}, strength=1.0) == 0

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress.prune.sensitivity import (
-  add_step,
+  add_training_step,
   init_sensitivity,
   karnin_sensitivity,
 )
@@ -14,7 +14,7 @@ def test_hand_computed():
   state = init_sensitivity(params)
   for new in ([1.5, 1.0, 0.5], [2.0, 1.0, 0.5]):
     after = {'k': jnp.array(new)}
-    state = add_step(state, params, after, learning_rate=0.5)
+    state = add_training_step(state, params, after, learning_rate=0.5)
     params = after
   got = karnin_sensitivity(params, state)['k']
   np.testing.assert_allclose(got, [0.5 / 0.5 * 2 / 1, 1 / 0.5 * 1 / -1, 0])
@@ -33,7 +33,10 @@ def test_small_steps_give_the_error_of_a_parabola():
     params, state = carry
     grads = jax.grad(loss)(params)
     after = jax.tree.map(lambda p, g: p - rate * g, params, grads)
-    return (after, add_step(state, params, after, learning_rate=rate)), None
+    return (
+      after,
+      add_training_step(state, params, after, learning_rate=rate),
+    ), None
 
   carry = (first, init_sensitivity(first))
   (params, state), _ = jax.lax.scan(step, carry, None, length=4000)
