@@ -22,15 +22,51 @@ KERNELS = '.*kernel'
 
 
 class Case(NamedTuple):
-  """A method and the leaves that it may change."""
+  """A method, the leaves that it may change, and those that get no gradient."""
 
   method: Compressor
   touched: tuple[str, ...] = ('conv/kernel', 'fc/kernel')
+  frozen: tuple[str, ...] = ()
 
 
 def weights(pattern=KERNELS, *, learned=False, options=None, **spec):
   rules = [(pattern, AffineSpec(**spec))]
   return quantize_weights(rules, learned=learned, **(options or {}))
+
+
+def learning_masks():
+  """Masks that are learned, or that change while training goes on."""
+  half, key = [(KERNELS, 0.5)], jax.random.key(11)
+  ramp = prune.movement_schedule(6, warmup=0, cooldown=3, initial=0.3)
+  rewiring = prune.Rewiring(every=1, end=3, fraction=0.5)
+  popup = prune.edge_popup(half, key=key)
+  sampled = prune.edge_popup(half, key=key, sampled=True)
+  soft = prune.soft_movement(half)
+
+  def moved(params):
+    # As trained: its first scores are all 0, on one side of the threshold.
+    state = soft.init(params)
+    return state._replace(
+      learned=jax.tree.map(
+        lambda s: jnp.sin(jnp.arange(1.0, s.size + 1)).reshape(s.shape),
+        state.learned,
+      )
+    )
+
+  kernels = ('conv/kernel', 'fc/kernel')
+  return {
+    'edge-popup': Case(popup, frozen=kernels),
+    'sampled edge-popup': Case(sampled, frozen=kernels),
+    'movement': Case(prune.movement(half, schedule=ramp)),
+    'movement then quantized': Case(
+      chain(prune.movement(half, schedule=ramp), weights(bits=8))
+    ),
+    'soft movement': Case(soft._replace(init=moved)),
+    'sparse evolution': Case(
+      prune.sparse_evolution(half, schedule=rewiring, key=key)
+    ),
+    'rigl': Case(prune.rigl(half, schedule=prune.Rewiring(end=300), key=key)),
+  }
 
 
 def chained():
@@ -176,6 +212,7 @@ CASES = {
   'asymmetric 16 bits': Case(
     weights(bits=16, symmetric=False, bounds='unsigned')
   ),
+  **learning_masks(),
   **chained(),
   **pruning(),
 }
@@ -367,7 +404,8 @@ def test_gradients_reach_what_is_trained(case):
   )
   for path, grad in by_path((to_params, to_learned)).items():
     assert np.isfinite(grad.astype(jnp.float32)).all(), path
-    assert np.any(grad.astype(jnp.float32) != 0), path
+    frozen = path.removeprefix('0/') in case.frozen
+    assert np.any(grad.astype(jnp.float32) != 0) != frozen, path
   for path, grad in by_path(to_carried).items():
     assert grad.dtype == jax.dtypes.float0 or not np.any(grad), path
 

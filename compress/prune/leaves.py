@@ -6,6 +6,7 @@ import jax
 
 from compress import compressor as compressor_lib
 from compress.errors import InputError
+from compress.prune.masking import by_path
 
 KERNELS = '.*kernel'
 """Kernels alone: no biases, scales, slopes or statistics."""
@@ -22,15 +23,8 @@ def covered(params, prunable: str) -> dict[str, jax.Array]:
     raise InputError(
       f'prunable={prunable!r} matches none of {list(plan.uncovered)}'
     )
-  leaves = {}
-
-  def visit(leaf, spec, path):
-    del spec
-    leaves[path] = leaf
-    return leaf
-
-  compressor_lib.map_covered(visit, params, plan.specs)
-  return leaves
+  leaves = by_path(params)
+  return {path: leaves[path] for path in plan.specs}
 
 
 def put(params, leaves: Mapping[str, jax.Array]):
