@@ -118,22 +118,11 @@ def pruning():
         rounding=prune.SYNFLOW,
       )
     ),
-    'erdos-renyi': Case(
-      pruned(0.4, allocation=prune.erdos_renyi_kernel(), schedule=cubic)
-    ),
     'macs': Case(
       pruned(
         prune.PRUNE,
         allocation=prune.mac_budget(3_000_005, macs=macs),
         schedule=prune.iterative(3, interval=1),
-      )
-    ),
-    'bytes': Case(
-      pruned(
-        prune.PRUNE,
-        allocation=prune.byte_budget(
-          100, bits={'conv/kernel': 32, 'fc/kernel': 16}
-        ),
       )
     ),
     'random': Case(
@@ -146,7 +135,6 @@ def pruning():
     'channels': Case(
       pruned(selection=prune.select_channels(), gradient='straight_through')
     ),
-    'regrown': Case(pruned(schedule=cubic, regrow=True)),
     'fixed masks': Case(prune.fixed_masks(masks), ('fc/kernel',)),
     **{name: Case(method) for name, method in both_ways.items()},
   }

@@ -1,9 +1,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from compress import packed as packed_lib
-from compress.packed import Dense, Quantized
+from compress.packed import Dense, Quantized, Sparse
 
 
 def test_quantized_unpacks_by_hand():
@@ -49,3 +50,63 @@ def test_unpacks_under_jit():
   np.testing.assert_array_equal(
     jax.jit(packed_lib.unpack)(packed), packed_lib.unpack(packed)
   )
+
+
+def test_sparse_by_hand():
+  mask = jnp.array([[True, False, False], [False, True, True]])
+  dense = Dense(jnp.arange(6.0).reshape(2, 3) + 1)
+  packed = Sparse(mask, dense)
+  np.testing.assert_array_equal(
+    packed_lib.unpack(packed), [[1, 0, 0], [0, 5, 6]]
+  )
+  assert packed_lib.nbytes(packed) == 1 + 3 * 4
+  assert packed_lib.nominal_bits(packed) == 3 * 32
+  codes = jnp.array([[1, 2, 3], [4, 5, 6]], jnp.int8)
+  quantized = Quantized(codes, jnp.float32(0.5), None, bits=4)
+  packed = packed_lib.sparse(mask, quantized)
+  np.testing.assert_array_equal(
+    packed_lib.unpack(packed), [[0.5, 0, 0], [0, 2.5, 3]]
+  )
+  assert packed_lib.nbytes(packed) == 1 + 2 + 4  # bitmap, 12 bits, scale
+  assert packed_lib.nominal_bits(packed) == 12
+  assert packed_lib.is_packed(packed)
+
+
+def test_what_two_masks_leave():
+  inner = Sparse(jnp.array([True, True, False]), Dense(jnp.ones(3)))
+  packed = packed_lib.sparse(jnp.array([False, True, True]), inner)
+  assert isinstance(packed.inner, Dense)
+  np.testing.assert_array_equal(packed_lib.unpack(packed), [0, 1, 0])
+
+
+@pytest.mark.parametrize(
+  ('pattern', 'kept', 'index_bytes'),
+  [
+    ((1, 4, 0), 4, 1),  # four indices of two bits
+    ((2, 4, 0), 8, 2),
+    ((1, 8, 0), 2, 1),
+    ((1, 2, 0), 8, 1),
+    ((1, 3, 0), 4, 2),  # no multiple: a bitmap
+    ((4, 8, 0), 8, 2),  # 12 bits a block: a bitmap is smaller
+    (None, 5, 2),
+  ],
+)
+def test_n_m_is_stored_as_indices_where_they_are_smaller(
+  pattern, kept, index_bytes
+):
+  mask = np.zeros((8, 2), bool)
+  if pattern is None or 8 % pattern[1]:
+    mask.reshape(-1)[:kept] = True
+  else:
+    n, m, _ = pattern
+    mask = np.tile(np.arange(8)[:, None] % m < n, (1, 2))
+  packed = Sparse(mask, Dense(jnp.ones((8, 2))), pattern=pattern)
+  assert packed_lib.nbytes(packed) == index_bytes + kept * 4
+
+
+def test_a_mask_that_leaves_its_pattern_is_a_bitmap():
+  mask = np.array([True, False, False, False, True, True, False, False])
+  assert packed_lib.pattern_indices(mask, (1, 4, 0)) is None
+  mask[5] = False
+  indices = packed_lib.pattern_indices(mask, (1, 4, 0))
+  np.testing.assert_array_equal(indices, [[0], [0]])

@@ -175,7 +175,7 @@ def prune_weights(
       for event in range(schedule.events + 1)
     ]
     if selection.pattern is not None:
-      _check_pattern(selection.pattern, shapes, limits[-1])
+      _check_pattern(selection.pattern, shapes, finals, limits[-1])
     return shapes, jax.tree.map(_falling, *limits)
 
   def choose(params, masks, event, grads):
@@ -334,17 +334,17 @@ def _falling(*counts):
   return rows.astype(np.int32)
 
 
-def _check_pattern(pattern, shapes, limits):
+def _check_pattern(pattern, shapes, finals, limits):
   n, m, _ = pattern
+  if not isinstance(limits, Mapping):
+    raise InputError(
+      f'{next(iter(shapes))}: {n}:{m} sparsity fixes the number kept in each '
+      f'leaf; use uniform() or given() allocation'
+    )
   for path, shape in shapes.items():
-    if not isinstance(limits, Mapping):
-      raise InputError(
-        f'{path}: {n}:{m} sparsity fixes the number kept in each leaf; use '
-        f'uniform() or given() allocation'
-      )
     kept = -(-m * limits[path] // math.prod(shape))
-    if kept != n:
+    if kept != n or abs(finals[path] - (1 - n / m)) > 1e-6:
       raise InputError(
-        f'{path}: its sparsity keeps {kept} of {m}, not {n}; {n}:{m} is a '
-        f'sparsity of {1 - n / m:g}'
+        f'{path}: {n}:{m} is a sparsity of {1 - n / m:g}, not of '
+        f'{finals[path]:g}'
       )
