@@ -61,8 +61,9 @@ class ChannelGroup:
     size: number of channels n.
     members: what leaves with them, in the order of the leaves.
     tags: `norm` where a reduction runs over the channels (LayerNorm,
-      softmax), `constant` where values of the program itself run along them:
-      removal changes more than the channels. Keep these unless you know.
+      softmax), or a product of values that are not zero where the leaves are;
+      `constant` where values of the program itself run along them. Removal
+      changes more than the channels: keep these unless you know.
   """
 
   name: str
@@ -177,7 +178,7 @@ def channels(graph: Graph) -> Channels:
     group: one of each kind must stay.
   """
   paths = list(graph.weights)
-  walk = Walk(graph.jaxpr, len(paths))
+  walk = Walk(graph.jaxpr, paths)
   tagged = {
     tag: walk.labels.marked(bit)
     for tag, bit in (('norm', NORM), ('constant', CONSTANT))

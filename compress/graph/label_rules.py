@@ -25,12 +25,15 @@ class Value(NamedTuple):
       the model's inputs or went through a loop.
     static: whether it depends on neither leaves nor inputs.
     zero: whether all its entries are known to be 0.
+    zeroed: for each axis, whether entries at removed indices are 0 once the
+      channels are masked; see `label_zeros.py`.
   """
 
   axes: Axes
   leaves: frozenset[int] | None = frozenset()
   static: bool = False
   zero: bool = False
+  zeroed: tuple[bool, ...] = ()
 
 
 def shape_of(var) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Runs a jaxpr, and those nested in it, on labels instead of arrays."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,12 @@ import numpy as np
 from compress.graph import _jaxpr
 from compress.graph.label_index_rules import RULES
 from compress.graph.label_rules import Axes, Value, held, shape_of
-from compress.graph.labels import CONSTANT, Labels
+from compress.graph.label_zeros import products_of_values, zeroed
+from compress.graph.labels import CONSTANT, NORM, Labels
 
 UNKNOWN = 'no rule for'
+# Masks leave them as they are, so that nothing is divided by zero.
+_VARIANCES = frozenset({'var', 'running_var', 'moving_variance'})
 _STILL_ZERO = frozenset(
   {'broadcast_in_dim', 'convert_element_type', 'copy', 'neg', 'reshape'}
 )
@@ -17,6 +21,10 @@ _STILL_ZERO = frozenset(
 
 class Walk:
   """The labels of every array of a model.
+
+  Args:
+    jaxpr: closed; its first inputs are the leaves.
+    leaves: their paths.
 
   Attributes:
     labels: the nodes.
@@ -26,7 +34,7 @@ class Walk:
     unknown: places where an operation without a rule stands.
   """
 
-  def __init__(self, jaxpr, leaves: int):
+  def __init__(self, jaxpr, leaves: Sequence[str]):
     self.labels = Labels()
     self.labels.where = self.place
     self.arrays: dict[tuple, dict[Any, Axes]] = {}
@@ -35,13 +43,15 @@ class Walk:
     self._equation = None
     values = []
     for i, var in enumerate(_jaxpr.opened(jaxpr).invars):
-      if i < leaves:
+      if i < len(leaves):
         axes = tuple(map(self.labels.fresh, shape_of(var)))
-        values.append(Value(axes, frozenset([i])))
+        masked = not _VARIANCES & set(leaves[i].split('/')[-2:])
+        flags = (masked,) * len(axes)
+        values.append(Value(axes, frozenset([i]), zeroed=flags))
       else:
         axes = tuple(map(self.labels.fixed, shape_of(var)))
-        values.append(Value(axes, None))
-    self.leaves = [value.axes for value in values[:leaves]]
+        values.append(Value(axes, None, zeroed=(True,) * len(axes)))
+    self.leaves = [value.axes for value in values[: len(leaves)]]
     results = self.run(jaxpr, values, ())
     self._equation = None
     for value in results:
@@ -60,7 +70,7 @@ class Walk:
     """An array of the program itself."""
     axes = tuple(self.labels.fresh(size, CONSTANT) for size in shape)
     zero = value is not None and np.ndim(value) == 0 and bool(value == 0)
-    return Value(axes, static=True, zero=zero)
+    return Value(axes, static=True, zero=zero, zeroed=(zero,) * len(axes))
 
   def run(self, jaxpr, values, path) -> list[Value]:
     """Reads one jaxpr; returns its outputs."""
@@ -101,6 +111,8 @@ class Walk:
           return self.run(body, values, (*path, key))
     if name in RULES:
       self.assign_roles(eqn, values)
+      for axis, _ in products_of_values(eqn, values):
+        self.labels.mark(values[0].axes[axis], NORM)
       axes = RULES[name](self.labels, eqn, values)
     else:
       self.unknown.append(self.place())
@@ -109,7 +121,9 @@ class Walk:
     made_of = None if None in leaves else frozenset().union(*leaves)
     static = all(value.static for value in values)
     zero = name in _STILL_ZERO and values[0].zero
-    return [Value(a, made_of, static, zero) for a in axes]
+    return [
+      Value(a, made_of, static, zero, zeroed(eqn, values, a)) for a in axes
+    ]
 
   def scan(self, eqn, values, path):
     """Reads a scan: carried values agree, stacked ones lose an axis."""
@@ -119,19 +133,19 @@ class Walk:
     rows = []
     for value in values[last:]:
       self.labels.freeze(value.axes[0], 'a scan runs along it')
-      rows.append(value._replace(axes=value.axes[1:]))
+      row = value._replace(axes=value.axes[1:], zeroed=value.zeroed[1:])
+      rows.append(row)
     carry = [_carried(value) for value in values[first:last]]
     inner = [*values[:first], *carry, *rows]
     out = self.run(body, inner, (*path, key))
     self._equation = eqn
     carry = self.joined(carry, out[: len(carry)])
     length = self.labels.fixed(eqn.params['length'])
-    return [
-      *carry,
-      *(
-        _carried(v)._replace(axes=(length, *v.axes)) for v in out[len(carry) :]
-      ),
-    ]
+    rows = []
+    for value in out[len(carry) :]:
+      axes = (length, *value.axes)
+      rows.append(_carried(value._replace(axes=axes)))
+    return [*carry, *rows]
 
   def loop(self, eqn, values, path):
     """Reads a `while`: carried values agree."""
@@ -209,4 +223,6 @@ class Walk:
 
 def _carried(value: Value) -> Value:
   """A value that changes from step to step."""
-  return value._replace(leaves=None, zero=False)
+  return value._replace(
+    leaves=None, zero=False, zeroed=(False,) * len(value.axes)
+  )

@@ -9,6 +9,7 @@ from jax import lax
 from compress import graph as graph_lib
 from compress.errors import InputError
 from compress.graph import _jaxpr
+from compress.models import resnet, vit
 from compress.models.iresnet import IResNet
 from tests.graph import channel_models as models
 from tests.graph.channel_models import shapes
@@ -128,35 +129,39 @@ def test_names_are_first_producers():
 
 
 def test_resnet18():
-  graph = traced(models.ResNet(), 1, 224, 224, 3)
+  graph = traced(resnet.resnet18(), 1, 224, 224, 3)
   assert graph_lib.cost(graph)[:2] == (11_689_512, 1_814_073_344)
   channels = graph_lib.channels(graph)
   assert len(channels.groups) == 12
   sizes = kept_shapes(graph, channels.surviving(first(channels, 0.5)))
   assert parameters(sizes) == 3_055_880
+  half = resnet.ResNet((2, 2, 2, 2), widths=(32, 64, 128, 256), classes=1000)
+  small = traced(half, 1, 224, 224, 3)
+  assert sizes == small.weights
+  assert graph_lib.cost(small).macs == 483_149_824
 
 
 def test_cifar_resnet_with_padded_shortcuts():
-  graph = traced(models.CifarResNet(), 1, 32, 32, 3)
-  assert graph_lib.cost(graph).macs == 125_485_696
+  graph = traced(resnet.cifar_resnet56(), 1, 32, 32, 3)
+  assert graph_lib.cost(graph)[:2] == (853_018, 125_485_696)
   channels = graph_lib.channels(graph)
   assert len(channels.groups) == 30
-  streams = [g for g in channels.groups if not g.name.endswith('a')]
+  streams = [g for g in channels.groups if not g.name.endswith('conv1')]
   assert [(g.name, g.size) for g in streams] == [
-    ('stem', 16),
-    ('conv1_0b', 16),
-    ('conv2_0b', 32),
+    ('stem/conv', 16),
+    ('stage2/block0/conv2', 16),
+    ('stage3/block0/conv2', 32),
   ]
 
 
 def test_vit():
-  graph = traced(models.ViT(), 1, 224, 224, 3)
+  graph = traced(vit.vit_b16(), 1, 224, 224, 3)
   channels = graph_lib.channels(graph)
   halved = first(channels, 0.5, lambda group: group.size != 12)
   sizes = kept_shapes(graph, channels.surviving(halved))
   assert parameters(graph.weights) == 86_567_656
   assert parameters(sizes) == 22_050_664
-  assert sizes['params/attn0/query/kernel'] == (384, 12, 32)
+  assert sizes['params/block0/attention/query/kernel'] == (384, 12, 32)
 
 
 def test_toy_vit_has_nine_groups():
@@ -763,3 +768,22 @@ def test_removed_channels_only_ever_added_zeros():
     jax.jit(dense.apply)(masked, x),
     rtol=1e-5,
   )
+
+
+@pytest.mark.parametrize(
+  'feature, tags',
+  [(jax.nn.relu, set()), (lambda z: jax.nn.elu(z) + 1, {'norm'})],
+)
+def test_products_of_what_is_not_zero_are_tagged(feature, tags):
+  def attention(p, x):
+    q, k = feature(x @ p['q']), feature(x @ p['k'])
+    context = jnp.einsum('btd,bte->bde', k, x @ p['v'])
+    return jnp.einsum('btd,bde->bte', q, context) @ p['out']
+
+  leaves = {'q': (4, 6), 'k': (4, 6), 'v': (4, 5), 'out': (5, 3)}
+  channels = of(attention, leaves, (2, 7, 4))
+  assert table(channels) == {
+    'q': (6, {'k:1': 1, 'q:1': 1}),
+    'v': (5, {'v:1': 1, 'out:0': 1}),
+  }
+  assert [set(group.tags) for group in channels.groups] == [tags, set()]
