@@ -67,6 +67,7 @@ from compress.prune.edge_popup import (
 )
 from compress.prune.grasp import balanced_indices as balanced_indices
 from compress.prune.grasp import grasp_saliency as grasp_saliency
+from compress.prune.group_balance import group_balanced as group_balanced
 from compress.prune.group_importance import group_importance as group_importance
 from compress.prune.group_importance import keep_channels as keep_channels
 from compress.prune.group_importance import (
@@ -192,7 +193,6 @@ from compress.prune.schedule import cubic as cubic
 from compress.prune.schedule import iterative as iterative
 from compress.prune.schedule import one_shot as one_shot
 from compress.prune.selection import Selection as Selection
-from compress.prune.selection import group_balanced as group_balanced
 from compress.prune.selection import n_m as n_m
 from compress.prune.selection import ranks as ranks
 from compress.prune.selection import select_blocks as select_blocks

@@ -52,7 +52,7 @@ def ranks(saliency: jax.Array) -> jax.Array:
   Returns:
     int32 of the same shape, a permutation of 0..n-1.
   """
-  flat = _ordered(saliency).reshape(-1)
+  flat = ordered(saliency).reshape(-1)
   order = jnp.argsort(flat, descending=True, stable=True)
   places = jnp.arange(flat.size, dtype=jnp.int32)
   return jnp.zeros_like(places).at[order].set(places).reshape(saliency.shape)
@@ -77,7 +77,7 @@ def top_k(
   if n == 0:
     return jnp.zeros(saliency.shape, bool)
   keep = jnp.clip(jnp.asarray(keep, jnp.int32), 0, n)
-  x = _ordered(saliency)
+  x = ordered(saliency)
   ascending = jnp.sort(x.reshape(-1))
   last = ascending[jnp.clip(n - keep, 0, n - 1)]
   if ties == 'kept':
@@ -134,7 +134,7 @@ def n_m(
   if m < 1 or (isinstance(n, int) and not 0 <= n <= m):
     raise InputError(f'{n}:{m} sparsity: 0 <= N <= M and M >= 1 are needed')
   length = saliency.shape[axis]
-  x = jnp.moveaxis(_ordered(saliency), axis, -1)
+  x = jnp.moveaxis(ordered(saliency), axis, -1)
   short = -length % m
   x = jnp.pad(
     x, [(0, 0)] * (x.ndim - 1) + [(0, short)], constant_values=-jnp.inf
@@ -144,65 +144,6 @@ def n_m(
   mask = jnp.argsort(order, axis=-1) < n
   mask = mask.reshape(x.shape)[..., :length]
   return jnp.moveaxis(mask, -1, axis)
-
-
-def group_balanced(
-  importance: jax.Array,
-  keep: jax.Array | int,
-  *,
-  target: jax.Array | None = None,
-  ranking: jax.Array | None = None,
-) -> jax.Array:
-  """Keeps weights so that each group of people keeps its share of importance.
-
-  FairGRAPE (Lin, Kim, Joo 2022, arXiv:2207.10888). Greedy: the group whose
-  share of the kept importance is furthest below its target picks its best
-  weight that is not yet taken; the weight's importance for all groups is added
-  and the shares are taken anew. Before the first pick the shares are uniform.
-
-  Args:
-    importance: float [G, ...], not negative: what a weight is worth to each
-      group.
-    keep: int [], how many weights stay; static or traced.
-    target: float [G], the shares to reach; by default each group's share of
-      the whole importance.
-    ranking: float [G, ...], by which a group picks; `importance` by default.
-
-  Returns:
-    bool of `importance.shape[1:]`, exactly `keep` True. Ties: the lowest group,
-    the lowest flat index.
-  """
-  groups = importance.shape[0]
-  values = importance.reshape(groups, -1).astype(jnp.float32)
-  n = values.shape[1]
-  ranking = values if ranking is None else ranking.reshape(groups, -1)
-  order = jnp.argsort(_ordered(ranking), axis=1, descending=True, stable=True)
-  if target is None:
-    target = _share(values.sum(1))
-  keep = jnp.clip(jnp.asarray(keep, jnp.int32), 0, n)
-
-  def pick(_, carry):
-    taken, pointers, sums = carry
-    group = jnp.argmin(_share(sums) - target)
-    place = jax.lax.while_loop(
-      lambda place: taken[order[group, place]],
-      lambda place: place + 1,
-      pointers[group],
-    )
-    index = order[group, place]
-    return (
-      taken.at[index].set(True),
-      pointers.at[group].set(place),
-      sums + values[:, index],
-    )
-
-  carry = (
-    jnp.zeros(n, bool),
-    jnp.zeros(groups, jnp.int32),
-    jnp.zeros(groups, jnp.float32),
-  )
-  taken, _, _ = jax.lax.fori_loop(0, keep, pick, carry)
-  return taken.reshape(importance.shape[1:])
 
 
 def select_weights() -> Selection:
@@ -356,17 +297,12 @@ def select_channels(
   return Selection(score, top_k, spread, units)
 
 
-def _ordered(x):
+def ordered(x: jax.Array) -> jax.Array:
+  """Floats of which NaN counts as lowest."""
   x = jnp.asarray(x)
   if not jnp.issubdtype(x.dtype, jnp.floating):
     x = x.astype(jnp.float32)
   return jnp.where(jnp.isnan(x), -jnp.inf, x)
-
-
-def _share(values):
-  total = values.sum()
-  even = jnp.full_like(values, 1 / values.size)
-  return jnp.where(total > 0, values / jnp.where(total > 0, total, 1), even)
 
 
 def _check_axis(shape, axis, path):

@@ -49,7 +49,7 @@ def test_kernels_by_default_and_what_rules_keep():
   sparsity=st.floats(0, 0.99),
   scope=st.sampled_from(['uniform', 'global', 'erk']),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_counts_are_those_of_the_allocation(sparsity, scope):
   allocation = {
     'uniform': prune.uniform(),
