@@ -45,7 +45,7 @@ def what_was_done(report: Mapping[str, Any]) -> list[str]:
   disk = f' ({numerals.megabytes(size)} MB on disk)' if size else ''
   lines = [
     f'The trained network {reference.name}{disk} was compressed, and '
-    f'{_spelled(len(variants))} compressed {noun} of it '
+    f'{spelled(len(variants))} compressed {noun} of it '
     f'{"was" if len(variants) == 1 else "were"} compared with it.'
   ]
   runs = sum(len(v.runs) for v in variants)
@@ -70,6 +70,7 @@ def data(dataset: Mapping[str, Any]) -> list[tuple[str, str]]:
     'photos': 'Photographs',
     'genuine_pairs': 'Genuine pairs',
     'impostor_pairs': 'Impostor pairs',
+    'images': 'Images',
   }
   facts = []
   for key, value in dataset.items():
@@ -216,6 +217,7 @@ def unbroken(line: str) -> str:
   return line.replace(' %', '\N{NO-BREAK SPACE}%')
 
 
-def _spelled(n: int) -> str:
+def spelled(n: int) -> str:
+  """A count as a word up to ten, then in digits."""
   words = 'no one two three four five six seven eight nine ten'.split()
   return words[n] if n < len(words) else str(n)

@@ -1,4 +1,4 @@
-"""A checked report dictionary as a page, as Markdown and as terminal text.
+"""A checked report dictionary as a page and as Markdown.
 
 Pure functions from the dictionary that `compress.audit.report` describes to
 text; nothing here touches a file but the templates.
@@ -15,12 +15,23 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from compress.audit import entries, headline, numerals, plots, tables
+from compress.audit import (
+  accuracies,
+  accuracy_tables,
+  accuracy_words,
+  entries,
+  headline,
+  numerals,
+  plot_accuracy,
+  plot_scores,
+  plots,
+  tables,
+)
 from compress.errors import InputError
 
-_COLUMNS = 100
 _MOST_NOTES = 30
 _MOST_PHOTOS = 14
+_SMALL = 64  # pixels a side, below which an image is not smoothed
 _TEMPLATES = pathlib.Path(__file__).parent / 'templates'
 _RESERVED_CURVES = ('scores', 'training')
 
@@ -69,25 +80,43 @@ def html(
     InputError: images have another shape or type.
   """
   found = entries.versions(report)
-  name = found[0].name
-  scores = entries.dig(curves, 'scores', name)
-  drawn = {
-    'scores': [plots.score_histogram(scores, name=name)],
-    'recognition': [
-      plots.error_tradeoff(_only_curves(curves), found),
-      plots.error_against_size(found),
-    ],
-    'groups': [
-      plots.group_errors(found, key=key) for key in ('groups', 'groups_global')
-    ],
-    'training': [plots.training_loss(curves.get('training') or {}, found)],
-  }
+  drawn = _figures(found, curves)
   template = _environment(autoescape=True).get_template('report.html')
   return template.render(
     _context(report),
     plots={k: [p for p in v if p is not None] for k, v in drawn.items()},
     photos=_photos(images),
   )
+
+
+def _figures(found, curves) -> dict[str, list[Any]]:
+  """The figures of each section; None where there is nothing to draw."""
+  training = [plots.training_loss(curves.get('training') or {}, found)]
+  if accuracies.is_classification(found):
+    return {
+      'scores': [],
+      'recognition': [
+        plot_accuracy.accuracy_against(found, 'compression'),
+        plot_accuracy.accuracy_against(found, 'speedup'),
+      ],
+      'resources': [plot_accuracy.kept_widths(found)],
+      'groups': [],
+      'training': training,
+    }
+  name = found[0].name
+  scores = entries.dig(curves, 'scores', name)
+  return {
+    'scores': [plot_scores.score_histogram(scores, name=name)],
+    'recognition': [
+      plot_scores.error_tradeoff(_only_curves(curves), found),
+      plots.error_against_size(found),
+    ],
+    'resources': [],
+    'groups': [
+      plots.group_errors(found, key=key) for key in ('groups', 'groups_global')
+    ],
+    'training': training,
+  }
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -107,76 +136,18 @@ def markdown(report: Mapping[str, Any]) -> str:
   return re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
 
 
-def terminal(report: Mapping[str, Any]) -> str:
-  """The main figures as a plain-text table of at most 100 columns.
-
-  Args:
-    report: a checked dictionary of plain JSON types.
-
-  Returns:
-    Lines of at most 100 characters: per version the bits, EER with its
-    interval (or deviation over runs), TAR at 1e-2 and 1e-3, the difference in
-    EER to the reference ('~': not resolved), MB on disk and the ratio, and
-    the median milliseconds of one image.
-  """
-  found = entries.versions(report)
-  recognition, resources = tables.recognition(found), tables.resources(found)
-  rows = [
-    (
-      'network',
-      'W/A',
-      'EER %',
-      '',
-      'TAR@1e-2',
-      'TAR@1e-3',
-      'diff',
-      'MB',
-      'ratio',
-      'ms',
-    )
-  ]
-  pairs = zip(recognition.rows, resources.rows, strict=True)
-  for left, right in pairs:
-    centre, _, spread = left[2].value.partition(' ± ')
-    difference = left[3].value.partition(' ± ')[0]
-    rows.append(
-      (
-        numerals.shorten(left[0].value, 25),
-        left[1].value.replace(' ', ''),
-        centre,
-        f'± {spread}' if spread else left[2].detail,
-        left[5].value.partition(' ± ')[0],
-        left[6].value.partition(' ± ')[0],
-        difference + ('~' if left[3].mark == 'not resolved' else ' '),
-        right[4].value,
-        right[5].value,
-        right[8].value,
-      )
-    )
-  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-  excess = sum(widths) + 2 * (len(widths) - 1) - _COLUMNS
-  if excess > 0:
-    widths[0] = max(8, widths[0] - excess)
-  lines = []
-  for row in rows:
-    first = numerals.shorten(row[0], widths[0]).ljust(widths[0])
-    rest = (x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))
-    lines.append('  '.join((first, *rest))[:_COLUMNS].rstrip())
-  lines.insert(1, '-' * max(map(len, lines)))
-  lines.append(
-    '[..]: 95 % interval over people; diff: EER minus the reference, points; '
-    '~: not resolved'
-  )
-  lines.append('MB: 1e6 bytes on disk; ms: median for one photograph')
-  return '\n'.join(lines)
-
-
 def _context(report: Mapping[str, Any]) -> dict[str, Any]:
   """What both templates show, as text."""
   found = entries.versions(report)
   description = report.get('description') or ()
   if isinstance(description, str):
     description = (description,)
+  if accuracies.is_classification(found):
+    words, conventions = accuracy_words, accuracy_words.CONVENTIONS
+    found_tables = _accuracy_tables(found)
+  else:
+    words, conventions = headline, CONVENTIONS
+    found_tables = _verification_tables(found)
   return {
     'title': report.get('title')
     or numerals.sentence_start(str(report['study']).replace('_', ' ')),
@@ -184,9 +155,27 @@ def _context(report: Mapping[str, Any]) -> dict[str, Any]:
     'command': report['command'],
     'reference': found[0],
     'variant_count': len(found) - 1,
-    'summary': headline.summary(found),
-    'done': [*headline.what_was_done(report), *description],
+    'summary': words.summary(found),
+    'done': [*words.what_was_done(report), *description],
     'data': headline.data(report['dataset']),
+    **found_tables,
+    'methods': _methods(report.get('methods') or {}),
+    'conventions': [*conventions, *(report.get('conventions') or ())],
+    'warnings': report.get('warnings') or (),
+    'notes': [*(report.get('notes') or ()), *_null_notes(report)],
+    'environment': [
+      (key, headline.text(value))
+      for key, value in report['environment'].items()
+    ],
+    'reproduce': report.get('reproduce') or (report['command'],),
+  }
+
+
+def _verification_tables(found) -> dict[str, Any]:
+  return {
+    'heading': 'recognition',
+    'figures_first': False,
+    'images': 'photographs',
     'recognition': tables.recognition(found),
     'resources': tables.resources(found),
     'differences': tables.differences(found),
@@ -200,15 +189,19 @@ def _context(report: Mapping[str, Any]) -> dict[str, Any]:
       if table is not None
     ],
     'runs': tables.runs(found),
-    'methods': _methods(report.get('methods') or {}),
-    'conventions': [*CONVENTIONS, *(report.get('conventions') or ())],
-    'warnings': report.get('warnings') or (),
-    'notes': [*(report.get('notes') or ()), *_null_notes(report)],
-    'environment': [
-      (key, headline.text(value))
-      for key, value in report['environment'].items()
-    ],
-    'reproduce': report.get('reproduce') or (report['command'],),
+  }
+
+
+def _accuracy_tables(found) -> dict[str, Any]:
+  return {
+    'heading': 'accuracy',
+    'figures_first': True,
+    'images': 'images',
+    'recognition': accuracy_tables.accuracy(found),
+    'resources': accuracy_tables.costs(found),
+    'differences': None,
+    'groups': [],
+    'runs': accuracy_tables.runs(found),
   }
 
 
@@ -235,23 +228,26 @@ def _linked(paper: str) -> list[tuple[str, str | None]]:
   return parts + ([(paper[end:], None)] if paper[end:] else [])
 
 
-def _photos(images: np.ndarray | None) -> list[str]:
-  """Example photographs as base64 PNG."""
+def _photos(images: np.ndarray | None) -> list[tuple[str, bool]]:
+  """Example photographs as base64 PNG, and whether to show their pixels."""
   if images is None:
     return []
   images = np.asarray(images)
-  if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+  fits = images.ndim == 4 and images.shape[3] in (1, 3)
+  if not fits or images.dtype != np.uint8:
     raise InputError(
       f'images are {images.dtype} {list(images.shape)}; example photographs '
-      'are uint8 [N, 112, 112, 3]'
+      'are uint8 [N, 112, 112, 3], or [N, H, W, 1 or 3]'
     )
   n = min(len(images), _MOST_PHOTOS)
   chosen = np.linspace(0, len(images) - 1, n).round().astype(int) if n else ()
   encoded = []
   for i in chosen:
+    image = images[i, :, :, 0] if images.shape[3] == 1 else images[i]
     buffer = io.BytesIO()
-    Image.fromarray(images[i]).save(buffer, format='PNG')
-    encoded.append(base64.b64encode(buffer.getvalue()).decode())
+    Image.fromarray(image).save(buffer, format='PNG')
+    text = base64.b64encode(buffer.getvalue()).decode()
+    encoded.append((text, max(image.shape) < _SMALL))
   return encoded
 
 

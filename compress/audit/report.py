@@ -29,6 +29,16 @@ An entry (all but `name` optional)
   latency_ms: batch1, batch32, each {'median', 'spread': [q25, q75]} or a
     number; execution: 'simulated', 'integer' or 'float'.
 
+An entry of a classification study has, instead of verification, groups and
+flips, figures that are a number or, over runs that are not listed one by one,
+{'mean', 'std', 'n'}
+  accuracy, top5, accuracy_before (not yet tuned): percent.
+  sparsity: share removed, 0..1. params, macs: what is left of the network;
+    compression: the ratio, if it is not that of the reference's params to
+    these. speedup: theoretical (if it is not that of macs), measured.
+  widths: layer -> [channels kept, channels before].
+The variants of one method make one line of the figures, a point each.
+
 Optional beside them: title, description (text or paragraphs), methods {name:
 {summary, paper, url}}, conventions, warnings, notes, reproduce (lists of
 text). Other fields are kept in the JSON and not shown.
@@ -43,7 +53,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.audit import render
+from compress.audit import render, terminal
 from compress.errors import InputError
 
 _REQUIRED = (
@@ -62,6 +72,8 @@ _MAPPINGS = (
   'groups_global',
   'bytes',
   'latency_ms',
+  'speedup',
+  'widths',
 )
 
 
@@ -88,8 +100,8 @@ def write_report(
       which the reference's are drawn; and 'training', variant name -> {'step':
       [S], 'loss': [S]}. Curves go into the figures only.
     folder: made if it does not exist.
-    images: uint8 [N, 112, 112, 3], example photographs; at most 14, evenly
-      spread, are shown.
+    images: uint8 [N, H, W, 1 or 3], example photographs (faces: 112 x 112);
+      at most 14, evenly spread, are shown.
 
   Returns:
     {'json': path, 'md': path, 'html': path}.
@@ -159,14 +171,14 @@ def format_table(report: Mapping[str, Any]) -> str:
     report: the dictionary `write_report` takes, or what `read_report` gives.
 
   Returns:
-    Lines without a final newline; see `compress.audit.render.terminal`.
+    Lines without a final newline; see `compress.audit.terminal.table`.
 
   Raises:
     InputError: a required field is missing or of the wrong kind.
   """
   clean = to_plain(report)
   _check(clean, 'the report')
-  return render.terminal(clean)
+  return terminal.table(clean)
 
 
 def to_plain(value: Any, *, path: str = 'report') -> Any:

@@ -110,7 +110,7 @@ def _flips(version: Version) -> Cell:
   return Cell(f'{totals[0]:,.0f}', share)
 
 
-def _latency(run: Mapping[str, Any], key: str) -> Cell:
+def latency(run: Mapping[str, Any], key: str) -> Cell:
   """Median milliseconds, and the spread as quartiles or one width."""
   entry = entries.dig(run, 'latency_ms', key)
   if not isinstance(entry, Mapping):
@@ -138,13 +138,14 @@ def _build(
     note=note,
     columns=(('Network', ''), ('Bits', 'W / A'), *columns),
     rows=tuple(
-      (_title(v), Cell(entries.bits(v.first)), *cells(v)) for v in found
+      (row_title(v), Cell(entries.bits(v.first)), *cells(v)) for v in found
     ),
     kinds=tuple('reference' if v.is_reference else 'variant' for v in found),
   )
 
 
-def _title(version: Version) -> Cell:
+def row_title(version: Version) -> Cell:
+  """A version's name, and its method where the name does not say it."""
   method = str(version.first.get('method') or '')
   known = method.lower() in version.name.lower()
   return Cell(version.name, '' if known else method)
@@ -194,8 +195,8 @@ def resources(found: Sequence[Version]) -> Table:
       Cell(DASH if smaller is None else f'{smaller:.2f}×'),
       Cell(count(v.first.get('macs'))),
       Cell(count(v.first.get('bops'))),
-      _latency(v.first, 'batch1'),
-      _latency(v.first, 'batch32'),
+      latency(v.first, 'batch1'),
+      latency(v.first, 'batch32'),
       Cell(str(v.first.get('execution') or DASH)),
     )
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from compress.audit import entries, numerals, plot_style, plots
+from compress.audit import entries, numerals, plot_scores, plot_style, plots
 from tests.audit import report_example
 
 
@@ -23,12 +23,12 @@ def draw_all(found, curves):
   return {
     plot.name: plot
     for plot in (
-      plots.error_tradeoff(curves, found),
+      plot_scores.error_tradeoff(curves, found),
       plots.error_against_size(found),
       plots.group_errors(found),
       plots.group_errors(found, key='groups_global'),
       plots.training_loss(curves['training'], found),
-      plots.score_histogram(curves['scores']['SFace'], name='SFace'),
+      plot_scores.score_histogram(curves['scores']['SFace'], name='SFace'),
     )
   }
 
@@ -99,7 +99,7 @@ def test_of_many_variants_the_best_eight_are_coloured():
   coloured = [name for name, s in styles.items() if s.colour is not None]
   assert coloured == ['SFace', *(f'v{i}' for i in range(32, 40))]
   points = {'fmr': [0.0, 0.1, 1.0], 'fnmr': [1.0, 0.1, 0.0]}
-  plot = plots.error_tradeoff({v.name: points for v in found}, found)
+  plot = plot_scores.error_tradeoff({v.name: points for v in found}, found)
   assert '32 others are grey' in plot.caption
 
 
@@ -115,7 +115,7 @@ def test_of_many_variants_the_best_eight_are_coloured():
   ],
 )
 def test_extreme_curves_are_drawn(found, points):
-  assert plots.error_tradeoff({'SFace': points}, found) is not None
+  assert plot_scores.error_tradeoff({'SFace': points}, found) is not None
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,12 @@ def test_extreme_curves_are_drawn(found, points):
   ],
 )
 def test_curves_without_two_points_are_left_out(found, points):
-  assert plots.error_tradeoff({'SFace': points}, found) is None
+  assert plot_scores.error_tradeoff({'SFace': points}, found) is None
 
 
 def test_long_curves_keep_their_shape():
   fmr = np.linspace(0, 1, 20_001)
-  points = plots.thinned({'fmr': fmr, 'fnmr': 1 - fmr})
+  points = plot_scores.thinned({'fmr': fmr, 'fnmr': 1 - fmr})
   assert len(points) <= 400
   np.testing.assert_allclose(points.sum(axis=1), 1)
   steps = np.abs(np.diff(ndtri(np.clip(points[1:-1], 1e-4, 1)), axis=0))
@@ -151,8 +151,8 @@ def test_nothing_to_draw_gives_none():
   assert (
     plots.training_loss({'v': {'step': [1], 'loss': [None]}}, found) is None
   )
-  assert plots.score_histogram(None, name='r') is None
-  assert plots.score_histogram({'genuine': []}, name='r') is None
+  assert plot_scores.score_histogram(None, name='r') is None
+  assert plot_scores.score_histogram({'genuine': []}, name='r') is None
 
 
 @pytest.mark.parametrize('loss', [[1.0], [0.0, -1.0], [5.0, 5.0], [1e-9, 1e9]])
@@ -163,7 +163,7 @@ def test_odd_losses_are_drawn(found, loss):
 
 def test_equal_scores_are_drawn():
   scores = {'genuine': [0.5, 0.5], 'impostor': [np.nan], 'threshold': None}
-  assert plots.score_histogram(scores, name='r') is not None
+  assert plot_scores.score_histogram(scores, name='r') is not None
 
 
 @pytest.mark.parametrize('eer', [0.0, 1e-4, 50.0])

@@ -449,7 +449,7 @@ def test_unwritable_folder_is_refused(tmp_path):
   [
     np.zeros((2, 112, 112), np.uint8),
     np.zeros((2, 112, 112, 3), np.float32),
-    np.zeros((2, 112, 112, 1), np.uint8),
+    np.zeros((2, 112, 112, 2), np.uint8),
   ],
 )
 def test_wrong_images_are_refused(tmp_path, images):

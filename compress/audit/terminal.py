@@ -1,0 +1,125 @@
+"""A checked report dictionary as a plain-text table for the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from compress.audit import (
+  accuracies,
+  accuracy_tables,
+  entries,
+  numerals,
+  tables,
+)
+
+_COLUMNS = 100
+_VERIFICATION_LEGEND = (
+  '[..]: 95 % interval over people; diff: EER minus the reference, points; '
+  '~: not resolved',
+  'MB: 1e6 bytes on disk; ms: median for one photograph',
+)
+_ACCURACY_LEGEND = (
+  '±: sample standard deviation over runs; diff: top-1 minus the reference, '
+  'points',
+  'ratio: parameters, speed-up: MACs, measured: latency; each original over '
+  'new',
+)
+
+
+def table(report: Mapping[str, Any]) -> str:
+  """The main figures as a plain-text table of at most 100 columns.
+
+  Args:
+    report: a checked dictionary of plain JSON types.
+
+  Returns:
+    Lines of at most 100 characters. For verification, per version the bits,
+    EER with its
+    interval (or deviation over runs), TAR at 1e-2 and 1e-3, the difference in
+    EER to the reference ('~': not resolved), MB on disk and the ratio, and
+    the median milliseconds of one image. For classification the columns of
+    `accuracy_tables.accuracy`.
+  """
+  found = entries.versions(report)
+  if accuracies.is_classification(found):
+    return _layout(_accuracy_rows(found), _ACCURACY_LEGEND)
+  return _layout(_verification_rows(found), _VERIFICATION_LEGEND)
+
+
+def _verification_rows(found) -> list[tuple[str, ...]]:
+  recognition, resources = tables.recognition(found), tables.resources(found)
+  rows = [
+    (
+      'network',
+      'W/A',
+      'EER %',
+      '',
+      'TAR@1e-2',
+      'TAR@1e-3',
+      'diff',
+      'MB',
+      'ratio',
+      'ms',
+    )
+  ]
+  pairs = zip(recognition.rows, resources.rows, strict=True)
+  for left, right in pairs:
+    centre, _, spread = left[2].value.partition(' ± ')
+    difference = left[3].value.partition(' ± ')[0]
+    rows.append(
+      (
+        numerals.shorten(left[0].value, 25),
+        left[1].value.replace(' ', ''),
+        centre,
+        f'± {spread}' if spread else left[2].detail,
+        left[5].value.partition(' ± ')[0],
+        left[6].value.partition(' ± ')[0],
+        difference + ('~' if left[3].mark == 'not resolved' else ' '),
+        right[4].value,
+        right[5].value,
+        right[8].value,
+      )
+    )
+  return rows
+
+
+def _accuracy_rows(found) -> list[tuple[str, ...]]:
+  table = accuracy_tables.accuracy(found)
+  short = {
+    'Network': 'network',
+    'Sparsity': 'removed %',
+    'Accuracy': 'top-1 %',
+    'Against reference': 'diff',
+    'Top-5': 'top-5 %',
+    'Not yet tuned': 'untuned %',
+    'Parameters': 'params',
+    'Compression': 'ratio',
+  }
+  heads = {'theoretical': 'speed-up', 'measured': 'measured'}
+  head = [
+    short.get(name) or heads.get(unit, name) for name, unit in table.columns
+  ]
+  keep = [i for i, name in enumerate(head) if name != 'untuned %']
+  rows = [head]
+  for row in table.rows:
+    cells = [cell.value for cell in row]
+    if 'top-5 %' in head:
+      at = head.index('top-5 %')
+      cells[at] = cells[at].partition(' ± ')[0]
+    rows.append(cells)
+  return [tuple(row[i] for i in keep) for row in rows]
+
+
+def _layout(rows, legend) -> str:
+  """Rows of text in columns of at most 100 characters, and a legend."""
+  rows = [(numerals.shorten(row[0], 25), *row[1:]) for row in rows]
+  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+  excess = sum(widths) + 2 * (len(widths) - 1) - _COLUMNS
+  if excess > 0:
+    widths[0] = max(8, widths[0] - excess)
+  lines = []
+  for row in rows:
+    first = numerals.shorten(row[0], widths[0]).ljust(widths[0])
+    rest = (x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))
+    lines.append('  '.join((first, *rest))[:_COLUMNS].rstrip())
+  lines.insert(1, '-' * max(map(len, lines)))
+  return '\n'.join([*lines, *legend])
