@@ -28,6 +28,7 @@ from compress.graph.shrink import Shrunk as Shrunk
 from compress.graph.shrink import compose_kept as compose_kept
 from compress.graph.shrink import describe_kept as describe_kept
 from compress.graph.shrink import mask_channels as mask_channels
+from compress.graph.shrink import read_kept as read_kept
 from compress.graph.shrink import restore_shrunk as restore_shrunk
 from compress.graph.shrink import shrink as shrink
 from compress.graph.shrink import take_kept as take_kept

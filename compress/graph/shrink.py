@@ -208,20 +208,16 @@ def describe_kept(
   }
 
 
-def restore_shrunk(
-  apply: Callable[..., Any], described: Mapping[str, Any]
-) -> Callable[..., Any]:
-  """The shrunk function, from the original one and what was kept.
+def read_kept(
+  described: Mapping[str, Any],
+) -> tuple[dict[str, dict[int, np.ndarray]], dict[str, tuple[int, ...]]]:
+  """What was kept, from its description.
 
   Args:
-    apply: pure function of the full variables; the one that was shrunk or
-      another of the same variables (in training mode, with other outputs).
-      Outputs that follow removed channels, such as new batch statistics, come
-      out as short as they.
     described: what `describe_kept` returned.
 
   Returns:
-    The function of `(variables, *inputs)`, on the small variables.
+    `kept` and `shapes`, as in `Shrunk`.
 
   Raises:
     InputError: `described` is nothing that `describe_kept` returns.
@@ -240,7 +236,28 @@ def restore_shrunk(
         f'kept channels of {path!r} are {entry!r:.80}; right is '
         "{'shape': [...], 'kept': {axis: hexadecimal mask}}"
       ) from None
-  return _shrunk(apply, kept, shapes)
+  return kept, shapes
+
+
+def restore_shrunk(
+  apply: Callable[..., Any], described: Mapping[str, Any]
+) -> Callable[..., Any]:
+  """The shrunk function, from the original one and what was kept.
+
+  Args:
+    apply: pure function of the full variables; the one that was shrunk or
+      another of the same variables (in training mode, with other outputs).
+      Outputs that follow removed channels, such as new batch statistics, come
+      out as short as they.
+    described: what `describe_kept` returned.
+
+  Returns:
+    The function of `(variables, *inputs)`, on the small variables.
+
+  Raises:
+    InputError: `described` is nothing that `describe_kept` returns.
+  """
+  return _shrunk(apply, *read_kept(described))
 
 
 def compose_kept(

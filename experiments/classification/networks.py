@@ -1,12 +1,13 @@
 """Classifiers as two pure functions, one for use and one for training."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from compress import graph, models
 from compress.errors import InputError
@@ -110,3 +111,38 @@ def make_classifier(
   sized = {'image_shape': tuple(image_shape)} if name in _SIZED else {}
   module = MAKERS[name](classes=classes, **sized)
   return from_module(name, module, image_shape=image_shape)
+
+
+def shrink(
+  network: Classifier,
+  variables: Any,
+  keep: Mapping[str, np.ndarray],
+  *,
+  verify: bool = True,
+) -> tuple[Classifier, Any, graph.Shrunk]:
+  """Removes channels for good; what is left trains and runs as before.
+
+  Args:
+    network: the network.
+    variables: its collections.
+    keep: name of a group of `graph.channels` to bool [n], True stays.
+    verify: compare with the masked network on two images.
+
+  Returns:
+    The smaller network, its variables, and what was kept.
+
+  Raises:
+    InputError: as `graph.shrink`.
+  """
+  images = np.random.default_rng(0).normal(size=(2, *network.image_shape))
+  images = jnp.asarray(images, jnp.float32)
+  found = graph.shrink(network.apply, variables, keep, images, verify=verify)
+  learn = graph.restore_shrunk(network.learn, found.kept, found.shapes)
+
+  def no_init(key):
+    raise TypeError(f'{network.name} was shrunk: it has no weights of its own')
+
+  smaller = dataclasses.replace(
+    network, apply=found.apply, learn=learn, init=no_init
+  )
+  return smaller, found.variables, found

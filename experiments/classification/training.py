@@ -138,7 +138,7 @@ def make_trainer(
   method = identity() if compressor is None else compressor
   steps = tuning.steps(len(dataset))
   loss_fn = _make_loss(network, method, tuning, teacher, penalty)
-  optimizer = _make_optimizer(tuning, steps)
+  optimizer = make_optimizer(tuning, steps)
 
   def follow(state, *, grads, key):
     inner = State(state.params['learned'], state.carried['compressor'])
@@ -390,7 +390,7 @@ def _make_loss(network, method, tuning, teacher, penalty):
   return loss_fn
 
 
-def _make_optimizer(tuning, steps):
+def make_optimizer(tuning, steps):
   steps = max(1, steps)
   rate = train.cosine(
     tuning.learning_rate,

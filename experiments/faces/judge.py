@@ -10,59 +10,7 @@ import numpy as np
 
 from compress import audit, data, graph
 from experiments.faces import networks as networks_lib
-
-METHODS = {
-  'post_training': {
-    'summary': 'Weights and activations are rounded to the low-bit grid; '
-    'activation ranges come from calibration photographs; nothing is trained.',
-    'paper': 'Jacob et al., 2018, Quantization and Training of Neural Networks '
-    'for Efficient Integer-Arithmetic-Only Inference, arXiv:1712.05877',
-    'url': 'https://arxiv.org/abs/1712.05877',
-  },
-  'quantface': {
-    'summary': 'The quantized network is fine-tuned to give the embeddings of '
-    'the original: mean squared error of normalised embeddings, no labels.',
-    'paper': 'Boutros et al., 2022, QuantFace, arXiv:2206.10526',
-    'url': 'https://arxiv.org/abs/2206.10526',
-  },
-  'ekd': {
-    'summary': 'Fine-tuned so that each pair of photographs ranks among the '
-    'decision thresholds as it does for the original; identities tell which '
-    'pairs are of one person, there is no classifier.',
-    'paper': 'Huang et al., 2022, Evaluation-oriented Knowledge Distillation, '
-    'arXiv:2206.02325, as used in Ef-QuantFace, arXiv:2402.18163',
-    'url': 'https://arxiv.org/abs/2402.18163',
-  },
-  'ekd_class': {
-    'summary': 'The same, with an ArcFace classifier over the training people '
-    'beside it.',
-    'paper': 'Huang et al., 2022, arXiv:2206.02325; Deng et al., 2019, '
-    'ArcFace, arXiv:1801.07698',
-    'url': 'https://arxiv.org/abs/1801.07698',
-  },
-}
-
-CONVENTIONS = (
-  'A face is described by the sum of the embeddings of its photograph and of '
-  'the mirror image; two faces are compared by the cosine.',
-  'MB are millions of bytes. Nominal: bits times weights, as papers count. '
-  'Packed: codes packed to their bits, with scales and all that stays in '
-  'floating point. On disk: the size of the file that was written, read back '
-  'and judged.',
-  'TAR at FAR is the largest share of genuine pairs accepted by a threshold '
-  'that accepts no more than that share of impostor pairs.',
-  'Intervals hold 95 %: people, not pairs, are drawn again; differences to the '
-  'reference are drawn on the same people.',
-  'Accuracy is that of thresholds chosen on nine tenths of the pairs and tried '
-  'on the last tenth, ten times; genuine and impostor pairs weigh the same. '
-  'The tenths of a set without folds of its own share people.',
-  'STD over groups is the sample standard deviation; SER is the largest error '
-  'divided by the smallest.',
-  'Quantization is simulated in floating point on the stored integers, so the '
-  'latency is that of the simulation and shows no speed-up of integer '
-  'arithmetic. Bit-operations are multiply-accumulates times weight bits times '
-  'activation bits.',
-)
+from experiments.faces import tuning, words
 
 
 def compile_reference(network, rules):
@@ -146,37 +94,44 @@ def make_report(
   for run, (embeddings, entry) in zip(runs, finished, strict=True):
     split, teacher = splits[run.fold], teachers[run.fold]
     training = entry.pop('training')
-    if training['step'] and run.name not in curves['training']:
-      curves['training'][run.name] = training
-    curves.setdefault(run.name, _curve(embeddings, split.test))
+    name = run.variant.name
+    if training['step'] and name not in curves['training']:
+      curves['training'][name] = training
+    curves.setdefault(name, _curve(embeddings, split.test))
+    variant = run.variant
     variants.append(
       {
-        'name': run.name,
-        'method': run.method,
-        'baseline': run.method == 'post_training',
-        'weight_bits': run.weight_bits,
-        'activation_bits': run.activation_bits,
+        'name': variant.name,
+        'method': variant.method,
+        'baseline': variant.method in tuning.UNTUNED,
+        'weight_bits': variant.weight_bits or 32,
+        'activation_bits': variant.activation_bits or 32,
         'seed': run.seed,
         'fold': run.fold,
         **entry,
-        'latency_ms': latency[run.weight_bits, run.activation_bits],
-        'execution': 'simulated',
+        'latency_ms': latency[variant.shape],
+        'speedup': {
+          'theoretical': cost.macs / entry['macs'],
+          'measured': base['latency_ms']['batch32']['median']
+          / latency[variant.shape]['batch32']['median'],
+        },
+        'execution': 'simulated' if variant.weight_bits else 'float',
         **_judge(embeddings, split.test, protocol, teacher.test),
       }
     )
-  used = dict.fromkeys(run.method for run in runs)
+  used = dict.fromkeys(run.variant.method for run in runs)
   report = {
-    'study': 'face_quantization',
-    'title': 'What quantizing a face network cost',
-    'description': _description(settings, network),
+    'study': settings.study,
+    'title': words.TITLES[settings.study],
+    'description': words.describe(settings, network),
     'command': command,
     'environment': environment(),
     'dataset': _dataset(splits, settings),
     'reference': base,
     'variants': variants,
-    'methods': {name: METHODS[name] for name in used},
-    'conventions': list(CONVENTIONS),
-    'notes': _notes(settings),
+    'methods': {name: words.METHODS[name] for name in used},
+    'conventions': list(words.CONVENTIONS),
+    'notes': words.notes(settings),
     'reproduce': [command],
     'settings': {
       k: v for k, v in vars(settings).items() if k not in ('variants',)
@@ -252,9 +207,9 @@ def _latency(settings, image_shape, reference, runs, stored) -> dict[Any, Any]:
     {'reference': 'reference'},
   )
   for run in runs:
-    key = run.weight_bits, run.activation_bits
+    key = run.variant.shape
     if key not in keys:
-      keys[key] = f'w{key[0]}a{key[1]}'
+      keys[key] = str(key)
       functions[keys[key]] = stored(run)
 
   def batch(size):
@@ -308,39 +263,3 @@ def _dataset(splits, settings) -> dict[str, Any]:
       f'The first: {splits[0].split}'
     )
   return entry
-
-
-def _description(settings, network) -> list[str]:
-  where = {
-    'inputs': 'at the inputs of every convolution and dense layer, so that an '
-    'integer engine can run the network',
-    'quantface': 'after every PReLU and residual sum, as QuantFace places them',
-  }[settings.placement]
-  return [
-    f'The trained network {network.name} was stored with fewer bits in its '
-    f'weights, one scale per {settings.granularity}, and its activations were '
-    f'quantized {where}. Some versions were then fine-tuned for '
-    f'{settings.steps} steps of {settings.batch} photographs with the original '
-    'as teacher.',
-    'Every version was written to a file, read back, and judged on photographs '
-    'of people that it was neither calibrated nor trained on: two photographs '
-    'of one person should be told the same, two of different people different.',
-  ]
-
-
-def _notes(settings) -> list[str]:
-  notes = []
-  if settings.smoke:
-    notes.append('A smoke run: too little of everything for its figures.')
-  if settings.dataset == 'orl':
-    notes.append(
-      'ORL: 40 people, ten grey photographs each (AT&T Laboratories '
-      'Cambridge; Samaria and Harter, 1994). Few people, so the intervals are '
-      'wide; photographed in one laboratory, so the task is easy.'
-    )
-  if settings.placement == 'inputs':
-    notes.append(
-      'The photograph itself enters the first layer with 8 bits, its own '
-      'precision, in every version.'
-    )
-  return notes

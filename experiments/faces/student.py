@@ -50,7 +50,8 @@ class Recipe:
   """Every choice that makes a quantized twin.
 
   Attributes:
-    weight_bits: 2 to 8, or 16.
+    weight_bits: 2 to 8, or 16; None with `activation_bits` None leaves the
+      network float.
     activation_bits: 2 to 8, or 16.
     granularity: of weight scales: `tensor`, `channel` or `group`.
     group_size: weights of a group.
@@ -63,8 +64,8 @@ class Recipe:
       the batch in training, moving averages at inference).
   """
 
-  weight_bits: int = 8
-  activation_bits: int = 8
+  weight_bits: int | None = 8
+  activation_bits: int | None = 8
   granularity: str = 'channel'
   group_size: int | None = None
   placement: str = 'inputs'
@@ -101,6 +102,8 @@ class Recipe:
 
   def weight_rules(self) -> compressor_lib.Rules:
     """Kernels; in QuantFace's placement PReLU slopes too, as it has them."""
+    if self.weight_bits is None:
+      return ()
     rules = [('(.*/)?kernel', self.weight_spec())]
     if self.placement == 'quantface':
       slope = dataclasses.replace(
@@ -111,6 +114,8 @@ class Recipe:
 
   def activation_rules(self, first: str) -> compressor_lib.Rules:
     """All placed activations alike, but the image in no fewer than 8 bits."""
+    if self.activation_bits is None:
+      return ()
     bits = max(IMAGE_BITS, self.activation_bits)
     return (
       (re.escape(first), self.activation_spec(bits)),
@@ -349,7 +354,9 @@ def bit_operations(student: Student) -> graph_lib.Cost:
   those behind a BatchNorm are not.
   """
   nominal = 32
-  if not set(student.activation_specs) & {s.name for s in student.graph.sites}:
+  if student.activation_specs and not set(student.activation_specs) & {
+    s.name for s in student.graph.sites
+  }:
     nominal = min(spec.bits for spec in student.activation_specs.values())
 
   def weight_bits(site):

@@ -10,6 +10,12 @@ import numpy as np
 from compress import distill, train
 from experiments.faces.student import Student
 
+UNTUNED = ('post_training', 'one_shot')
+"""Methods that train nothing."""
+
+EMBEDDING = ('embedding', 'quantface')
+"""Two names of one loss: QuantFace's, and what it does."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
@@ -41,7 +47,8 @@ def make_loss(student: Student, method: str, tuning: Tuning):
 
   Args:
     student: the twin.
-    method: `quantface`, `ekd` or `ekd_class`.
+    method: `labels`, `embedding` (which QuantFace calls its own: `quantface`),
+      `ekd` or `ekd_class`.
     tuning: options.
 
   Returns:
@@ -58,7 +65,9 @@ def make_loss(student: Student, method: str, tuning: Tuning):
     )
     carried = {**carried, 'twin': twin}
     metrics = {'cosine': _cosine(embeddings, batch['teacher'])}
-    if method == 'quantface':
+    if method == 'labels':
+      return _class_loss(params, embeddings, batch, tuning), (carried, metrics)
+    if method in EMBEDDING:
       loss = distill.embedding_loss(embeddings, batch['teacher'])
       return loss, (carried, metrics)
     loss, anchors = distill.ekd_loss(
@@ -97,7 +106,7 @@ def _cosine(a, b):
 
 def batch_shape(method: str, tuning: Tuning) -> distill.BatchShape:
   """How the photographs of a batch are drawn; see `make_batches`."""
-  if method == 'quantface':
+  if method in EMBEDDING or method == 'labels':
     return distill.BatchShape(general=tuning.batch, people=0, photos=0)
   of_one = 4
   groups = max(1, tuning.batch // 2 // of_one)
@@ -108,9 +117,9 @@ def batch_shape(method: str, tuning: Tuning) -> distill.BatchShape:
 def make_batches(method: str, tuning: Tuning, *, images, labels, teacher, seed):
   """The batch of every step, a pure function of the step.
 
-  QuantFace's method draws photographs at random; EKD half of them at random
-  and half balanced, four of a person, as its authors do. Each photograph is
-  mirrored or not by a coin.
+  EKD draws half of the photographs at random and half balanced, four of a
+  person, as its authors do; the other methods draw all at random. Each
+  photograph is mirrored or not by a coin.
 
   Args:
     method: see `make_loss`.
@@ -174,7 +183,7 @@ def tune(
 
   Args:
     student: the twin.
-    method: `quantface`, `ekd` or `ekd_class`.
+    method: see `make_loss`.
     tuning: options.
     images: uint8 [N, H, W, 3], of the people to train on.
     identities: int [N].
@@ -190,9 +199,9 @@ def tune(
   labels = np.unique(identities, return_inverse=True)[1]
   params = {'twin': student.trained}
   carried = {'twin': student.carried}
-  if method != 'quantface':
+  if method in ('ekd', 'ekd_class'):
     carried['anchors'] = distill.init_ekd()
-  if method == 'ekd_class':
+  if method in ('labels', 'ekd_class'):
     params['head'] = jnp.asarray(initial_head(teacher, labels))
   rate = train.cosine(tuning.learning_rate, steps=tuning.steps)
   optimizer = train.sgd(rate) if tuning.optimizer == 'sgd' else train.adam(rate)

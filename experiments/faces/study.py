@@ -1,4 +1,9 @@
-"""The study behind `experiments.face_quantization`."""
+"""The studies of a face network: what is done, kept in files, and judged.
+
+A study is a list of variants of one trained network. Each is made, written to a
+file, read back and judged on people it never saw; an interrupted study goes on
+where it stopped. The binaries choose the variants.
+"""
 
 import dataclasses
 import json
@@ -19,79 +24,14 @@ from experiments.faces import judge, people, tuning
 from experiments.faces import networks as networks_lib
 from experiments.faces import student as student_lib
 from experiments.faces.networks import Network
-
-STUDY = 'face_quantization'
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """The flags of `experiments.face_quantization`; see its `--help`."""
-
-  network: str
-  weights: str | None
-  dataset: str
-  data_path: str | None
-  data_dir: str | None
-  train_people: str
-  test_people: str
-  test_set: str
-  test_path: str | None
-  test_images: str | None
-  variants: tuple[tuple[str, int, int], ...]
-  granularity: str
-  group_size: int | None
-  placement: str
-  observer: str
-  weight_range: str
-  ranges: str
-  batch_norm: str
-  calibration: int
-  steps: int
-  batch: int
-  learning_rate: float
-  optimizer: str
-  ekd_form: str
-  ekd_debias: bool
-  data_fraction: float
-  seeds: int
-  folds: int
-  bootstrap: int
-  fast_convolution: bool | None
-  smoke: bool
-
-  def recipe(self, weight_bits: int, activation_bits: int):
-    """The twin's recipe for some bits."""
-    return student_lib.Recipe(
-      weight_bits=weight_bits,
-      activation_bits=activation_bits,
-      granularity=self.granularity,
-      group_size=self.group_size,
-      placement=self.placement,
-      observer=self.observer,
-      weight_range=self.weight_range,
-      ranges=self.ranges,
-      batch_norm=self.batch_norm,
-    )
-
-  def tuning(self) -> tuning.Tuning:
-    """How twins are fine-tuned."""
-    return tuning.Tuning(
-      steps=self.steps,
-      batch=self.batch,
-      learning_rate=self.learning_rate,
-      optimizer=self.optimizer,
-      ekd_form=self.ekd_form,
-      ekd_debias=self.ekd_debias,
-    )
+from experiments.faces.settings import Settings, Variant
+from experiments.faces.twins import Twins
 
 
 class Run(NamedTuple):
   """One variant, seed and fold."""
 
-  name: str
-  method: str
-  weight_bits: int
-  activation_bits: int
+  variant: Variant
   seed: int
   fold: int
   folder: pathlib.Path
@@ -119,7 +59,7 @@ def run(
   splits, everyone = _load_people(settings)
   _check_batches(settings, splits)
   output = folder_lib.open_folder(
-    output_dir, STUDY, dataclasses.asdict(settings), resume=resume
+    output_dir, settings.study, dataclasses.asdict(settings), resume=resume
   )
   rules = (graph.cpu_rules(enabled=settings.fast_convolution),)
   reference = judge.compile_reference(network, rules)
@@ -127,8 +67,8 @@ def run(
   runs = list(_runs(settings, len(splits), output))
   twins = Twins(network, settings, splits, rules)
   print(
-    f'{STUDY}: {network.name} on {splits[0].train.name}, {len(runs)} runs; '
-    f'results in {output}'
+    f'{settings.study}: {network.name} on {splits[0].train.name}, '
+    f'{len(runs)} runs; results in {output}'
   )
   with tqdm.tqdm(total=len(runs), unit='run', desc='study') as bar:
     bar.set_postfix_str('reference')
@@ -160,14 +100,12 @@ def run(
 
 def _smaller(settings: Settings) -> Settings:
   """The same study, over in seconds."""
+  first = settings.variants[0]
+  tuned = [v for v in settings.variants if v.method not in tuning.UNTUNED]
+  alike = [v for v in tuned if v.shape == first.shape]
   return dataclasses.replace(
     settings,
-    variants=(
-      ('post_training', 6, 6),
-      ('ekd_class', 6, 6),
-    )
-    if len(settings.variants) > 2
-    else settings.variants,
+    variants=(first, *(alike or tuned)[-1:]),
     train_people='1-4' if settings.dataset == 'orl' else settings.train_people,
     test_people='31-33' if settings.dataset == 'orl' else settings.test_people,
     calibration=8,
@@ -207,7 +145,7 @@ def _load_people(settings: Settings):
 
 def _check_batches(settings: Settings, splits) -> None:
   """Refuses a batch that a split has too few people for, before any work."""
-  methods = {method for method, *_ in settings.variants} - {'post_training'}
+  methods = {v.method for v in settings.variants} - set(tuning.UNTUNED)
   for split in splits:
     for method in sorted(methods):
       shape = tuning.batch_shape(method, settings.tuning())
@@ -233,69 +171,14 @@ def _teacher(reference, split: people.Faces) -> Teacher:
   )
 
 
-class Twins:
-  """Makes the twins of a study, and each compiled function once.
-
-  Attributes:
-    network: the reference.
-    settings: of the study.
-    splits: one `Faces` a fold.
-    rules: rewrite rules.
-  """
-
-  def __init__(self, network, settings, splits, rules):
-    self.network = network
-    self.settings = settings
-    self.splits = splits
-    self.rules = rules
-    self._students: dict[Any, student_lib.Student] = {}
-    self._frozen: dict[Any, Any] = {}
-
-  def student(self, item: 'Run') -> student_lib.Student:
-    """The twin after calibration; kept until the next fold or seed."""
-    key = item.fold, item.seed, item.weight_bits, item.activation_bits
-    if any(kept[:2] != key[:2] for kept in self._students):
-      self._students.clear()
-    if key not in self._students:
-      images = self.splits[item.fold].train.images
-      rng = np.random.default_rng((item.seed, item.fold))
-      count = min(self.settings.calibration, len(images))
-      chosen = np.sort(rng.permutation(len(images))[:count])
-      recipe = self.settings.recipe(item.weight_bits, item.activation_bits)
-      self._students[key] = student_lib.make_student(
-        self.network, recipe, images[chosen], rules=self.rules
-      )
-    return self._students[key]
-
-  def stored(self, item: 'Run'):
-    """The network in a run's file, `images -> embeddings`, compiled."""
-    recipe = self.settings.recipe(item.weight_bits, item.activation_bits)
-    if recipe not in self._frozen:
-      self._frozen[recipe] = jax.jit(
-        student_lib.frozen_twin(self.network, recipe, rules=self.rules)
-      )
-    tree = encode.load(item.folder / 'network.safetensors').tree
-    tree = jax.device_put(packed_lib.unpack_tree(tree))
-    return lambda images: self._frozen[recipe](tree, images)
-
-
 def _runs(settings, folds, output) -> Iterator[Run]:
   for fold in range(folds):
     for seed in range(settings.seeds):
-      for method, weight_bits, activation_bits in settings.variants:
-        name = f'{method} w{weight_bits}a{activation_bits}'
-        label = name.replace(' ', '_')
+      for variant in settings.variants:
+        label = variant.name.replace(' ', '_').replace('%', '')
         if settings.seeds > 1 or folds > 1:
           label += f'_seed{seed}_fold{fold}'
-        yield Run(
-          name,
-          method,
-          weight_bits,
-          activation_bits,
-          seed,
-          fold,
-          output / 'networks' / label,
-        )
+        yield Run(variant, seed, fold, output / 'networks' / label)
 
 
 def _store_reference(network: Network, output: pathlib.Path) -> dict[str, int]:
@@ -309,36 +192,38 @@ def _store_reference(network: Network, output: pathlib.Path) -> dict[str, int]:
 
 def _run_one(item: Run, settings, twins: Twins, split, teacher) -> None:
   """Makes one twin, stores it, reads it back and embeds the test set."""
-  student = twins.student(item)
+  variant, student = item.variant, twins.student(item)
   trained, carried, history = student.trained, student.carried, []
   item.folder.mkdir(parents=True, exist_ok=True)
-  if item.method != 'post_training':
+  if variant.method not in tuning.UNTUNED:
     trained, carried, history = tuning.tune(
       student,
-      item.method,
+      variant.method,
       settings.tuning(),
       images=split.train.images,
       identities=split.train.identities,
       teacher=teacher.train,
       seed=item.seed,
       folder=item.folder / 'training',
-      description=item.name,
+      description=variant.name,
     )
   packed = student.pack(trained, carried)
+  pruned = twins.pruned(item)
   metadata = {
-    'study': STUDY,
+    'study': settings.study,
     'network': twins.network.name,
     'weights': twins.network.provenance,
-    'method': item.method,
-    'recipe': dataclasses.asdict(
-      settings.recipe(item.weight_bits, item.activation_bits)
-    ),
+    'method': variant.method,
+    'recipe': dataclasses.asdict(settings.recipe(variant)),
+    'kept': pruned.described,
   }
   size = encode.save(item.folder / 'network.safetensors', packed, metadata)
   embeddings = networks_lib.embed(twins.stored(item), split.test.images)
   cost = student_lib.bit_operations(student)
   entry = {
     'bytes': {**student_lib.stored_bytes(packed), 'on_disk': size},
+    'sparsity': variant.sparsity,
+    'widths': pruned.widths,
     'parameters': cost.parameters,
     'macs': cost.macs,
     'bops': cost.bops,

@@ -1,0 +1,81 @@
+"""The twins of a study: made, fine-tuned no further, and read back."""
+
+import json
+from typing import Any
+
+import jax
+import numpy as np
+
+from compress import encode
+from compress import packed as packed_lib
+from experiments.faces import pruning
+from experiments.faces import student as student_lib
+
+
+class Twins:
+  """Makes the twins of a study, and each compiled function once.
+
+  Attributes:
+    network: the reference.
+    settings: of the study.
+    splits: one `Faces` a fold.
+    rules: rewrite rules.
+  """
+
+  def __init__(self, network, settings, splits, rules):
+    self.network = network
+    self.settings = settings
+    self.splits = splits
+    self.rules = rules
+    self._pruned: dict[Any, pruning.Pruned] = {}
+    self._students: dict[Any, student_lib.Student] = {}
+    self._frozen: dict[Any, Any] = {}
+
+  def pruned(self, item) -> pruning.Pruned:
+    """The network without the channels that a variant removes."""
+    variant = item.variant
+    if not variant.sparsity:
+      return pruning.Pruned(self.network, {}, {})
+    key = variant.sparsity, variant.importance, item.seed
+    if key not in self._pruned:
+      self._pruned[key] = pruning.prune_network(
+        self.network,
+        variant.sparsity,
+        importance=variant.importance,
+        scope=self.settings.scope,
+        round_to=self.settings.round_to,
+        seed=item.seed,
+      )
+    return self._pruned[key]
+
+  def student(self, item) -> student_lib.Student:
+    """The twin after calibration; kept until the next fold or seed."""
+    variant = item.variant
+    key = item.fold, item.seed, *variant.shape, variant.importance
+    if any(kept[:2] != key[:2] for kept in self._students):
+      self._students.clear()
+    if key not in self._students:
+      images = self.splits[item.fold].train.images
+      rng = np.random.default_rng((item.seed, item.fold))
+      count = min(self.settings.calibration, len(images))
+      chosen = np.sort(rng.permutation(len(images))[:count])
+      self._students[key] = student_lib.make_student(
+        self.pruned(item).network,
+        self.settings.recipe(variant),
+        images[chosen],
+        rules=self.rules,
+      )
+    return self._students[key]
+
+  def stored(self, item):
+    """The network in a run's file, `images -> embeddings`, compiled."""
+    tree, metadata = encode.load(item.folder / 'network.safetensors')[:2]
+    key = json.dumps([metadata['recipe'], metadata['kept']], sort_keys=True)
+    if key not in self._frozen:
+      network = pruning.restore_network(self.network, metadata['kept'])
+      recipe = student_lib.Recipe(**metadata['recipe'])
+      self._frozen[key] = jax.jit(
+        student_lib.frozen_twin(network, recipe, rules=self.rules)
+      )
+    tree = jax.device_put(packed_lib.unpack_tree(tree))
+    return lambda images: self._frozen[key](tree, images)

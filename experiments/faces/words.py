@@ -1,0 +1,141 @@
+"""What a report of a face study says in words."""
+
+METHODS = {
+  'one_shot': {
+    'summary': 'Channels are removed and nothing is trained.',
+    'paper': 'Fang et al., 2023, DepGraph, arXiv:2301.12900',
+    'url': 'https://arxiv.org/abs/2301.12900',
+  },
+  'labels': {
+    'summary': 'Fine-tuned plainly: an ArcFace classifier over the training '
+    'people, no teacher.',
+    'paper': 'Deng et al., 2019, ArcFace, arXiv:1801.07698',
+    'url': 'https://arxiv.org/abs/1801.07698',
+  },
+  'embedding': {
+    'summary': 'Fine-tuned to give the embeddings of the original: mean '
+    'squared error of normalised embeddings, no labels.',
+    'paper': 'Boutros et al., 2022, QuantFace, arXiv:2206.10526',
+    'url': 'https://arxiv.org/abs/2206.10526',
+  },
+  'post_training': {
+    'summary': 'Weights and activations are rounded to the low-bit grid; '
+    'activation ranges come from calibration photographs; nothing is trained.',
+    'paper': 'Jacob et al., 2018, Quantization and Training of Neural Networks '
+    'for Efficient Integer-Arithmetic-Only Inference, arXiv:1712.05877',
+    'url': 'https://arxiv.org/abs/1712.05877',
+  },
+  'quantface': {
+    'summary': 'The quantized network is fine-tuned to give the embeddings of '
+    'the original: mean squared error of normalised embeddings, no labels.',
+    'paper': 'Boutros et al., 2022, QuantFace, arXiv:2206.10526',
+    'url': 'https://arxiv.org/abs/2206.10526',
+  },
+  'ekd': {
+    'summary': 'Fine-tuned so that each pair of photographs ranks among the '
+    'decision thresholds as it does for the original; identities tell which '
+    'pairs are of one person, there is no classifier.',
+    'paper': 'Huang et al., 2022, Evaluation-oriented Knowledge Distillation, '
+    'arXiv:2206.02325, as used in Ef-QuantFace, arXiv:2402.18163',
+    'url': 'https://arxiv.org/abs/2402.18163',
+  },
+  'ekd_class': {
+    'summary': 'The same, with an ArcFace classifier over the training people '
+    'beside it.',
+    'paper': 'Huang et al., 2022, arXiv:2206.02325; Deng et al., 2019, '
+    'ArcFace, arXiv:1801.07698',
+    'url': 'https://arxiv.org/abs/1801.07698',
+  },
+}
+
+CONVENTIONS = (
+  'A face is described by the sum of the embeddings of its photograph and of '
+  'the mirror image; two faces are compared by the cosine.',
+  'MB are millions of bytes. Nominal: bits times weights, as papers count. '
+  'Packed: codes packed to their bits, with scales and all that stays in '
+  'floating point. On disk: the size of the file that was written, read back '
+  'and judged.',
+  'TAR at FAR is the largest share of genuine pairs accepted by a threshold '
+  'that accepts no more than that share of impostor pairs.',
+  'Intervals hold 95 %: people, not pairs, are drawn again; differences to the '
+  'reference are drawn on the same people.',
+  'Accuracy is that of thresholds chosen on nine tenths of the pairs and tried '
+  'on the last tenth, ten times; genuine and impostor pairs weigh the same. '
+  'The tenths of a set without folds of its own share people.',
+  'STD over groups is the sample standard deviation; SER is the largest error '
+  'divided by the smallest.',
+  'Quantization is simulated in floating point on the stored integers, so the '
+  'latency is that of the simulation and shows no speed-up of integer '
+  'arithmetic. Bit-operations are multiply-accumulates times weight bits times '
+  'activation bits.',
+)
+
+TITLES = {
+  'face_quantization': 'What quantizing a face network cost',
+  'face_pruning': 'What removing channels of a face network cost',
+}
+
+
+def describe(settings, network) -> list[str]:
+  """Paragraphs that say what was done.
+
+  Args:
+    settings: of the study.
+    network: the reference.
+
+  Returns:
+    Text of the paragraphs.
+  """
+  where = {
+    'inputs': 'at the inputs of every convolution and dense layer, so that an '
+    'integer engine can run the network',
+    'quantface': 'after every PReLU and residual sum, as QuantFace places them',
+  }[settings.placement]
+  numbers = (
+    f'stored with fewer bits in its weights, one scale per '
+    f'{settings.granularity}, and its activations were quantized {where}'
+  )
+  if settings.study == 'face_pruning':
+    done = (
+      f'Channels of the trained network {network.name} were removed for good: '
+      'the same share of every group of channels that must leave together, '
+      'those of least importance first. The embedding keeps its size. Versions '
+      f'that name bits were then {numbers}.'
+    )
+  else:
+    done = f'The trained network {network.name} was {numbers}.'
+  return [
+    f'{done} Some versions were then fine-tuned for {settings.steps} steps of '
+    f'{settings.batch} photographs.',
+    'Every version was written to a file, read back, and judged on photographs '
+    'of people that it was neither calibrated nor trained on: two photographs '
+    'of one person should be told the same, two of different people different.',
+  ]
+
+
+def notes(settings) -> list[str]:
+  """What a reader of the figures should know.
+
+  Args:
+    settings: of the study.
+
+  Returns:
+    One text a note.
+  """
+  found = []
+  if settings.smoke:
+    found.append('A smoke run: too little of everything for its figures.')
+  if settings.dataset == 'orl':
+    found.append(
+      'ORL: 40 people, ten grey photographs each (AT&T Laboratories '
+      'Cambridge; Samaria and Harter, 1994). Few people, so the intervals are '
+      'wide; photographed in one laboratory, so the task is easy.'
+    )
+  if settings.placement == 'inputs' and any(
+    v.weight_bits for v in settings.variants
+  ):
+    found.append(
+      'The photograph itself enters the first layer with 8 bits, its own '
+      'precision, in every version.'
+    )
+  return found
