@@ -21,7 +21,7 @@ class Net(nn.Module):
 
 def build():
   net = Net()
-  variables = net.init(jax.random.key(1), jnp.zeros((1, *SHAPE)))
+  variables = jax.jit(net.init)(jax.random.key(1), jnp.zeros((1, *SHAPE)))
   params = variables['params']
   kernel = params['conv1']['kernel']
   # Filter 4 repeats filter 1 at half its norm, filter 2 does nothing.

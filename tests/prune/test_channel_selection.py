@@ -30,7 +30,8 @@ def build(actions=3, gates=None):
   )
   if gates is not None:
     unit = unit._replace(gates=gates)
-  return net.apply, net.init(jax.random.key(1), x), {'conv1': unit}, x
+  variables = jax.jit(net.init)(jax.random.key(1), x)
+  return net.apply, variables, {'conv1': unit}, x
 
 
 def some_gates():

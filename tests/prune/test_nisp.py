@@ -21,7 +21,7 @@ class Net(nn.Module):
 
 def build():
   net, x = Net(), jax.random.normal(jax.random.key(0), (6, 6, 6, 2))
-  return net.apply, net.init(jax.random.key(1), x), x
+  return net.apply, jax.jit(net.init)(jax.random.key(1), x), x
 
 
 def mlp(variables, x):

@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -51,14 +53,22 @@ class Net(nn.Module):
     return nn.Dense(4, use_bias=self.bias, name='head')(x.mean((1, 2)))
 
 
-def build(seed=0, **options):
-  net, x = Net(**options), jax.random.uniform(jax.random.key(9), (3, 6, 6, 2))
-  variables = net.init(jax.random.key(seed), x)
-  keys = iter(jax.random.split(jax.random.key(4), 99))
+@functools.cache
+def fixed(bias, norm):
+  net = Net(bias, norm)
+  x = jax.random.uniform(jax.random.key(9), (3, 6, 6, 2))
+  variables = jax.jit(net.init)(jax.random.key(0), x)
+  generator = np.random.default_rng(4)
   moved = jax.tree.map(
-    lambda a: a + 0.2 * jax.random.uniform(next(keys), a.shape), variables
+    lambda a: np.asarray(a) + 0.2 * generator.random(a.shape, np.float32),
+    variables,
   )
-  return net.apply, moved, x, jnp.array([0, 3, 1])
+  return net.apply, moved, x
+
+
+def build(bias=False, norm=False):
+  apply, variables, x = fixed(bias, norm)
+  return apply, jax.tree.map(jnp.asarray, variables), x, jnp.array([0, 3, 1])
 
 
 def dense(variables, x):
@@ -194,8 +204,8 @@ def test_saliency_of_filters_adds_up_over_samples():
     'head/kernel': (4,),
   }
   parts = [
-    lrp.filter_relevance(apply, variables, x[i : i + 1], labels[i : i + 1])
-    for i in range(3)
+    lrp.filter_relevance(apply, variables, x[part], labels[part])
+    for part in (slice(0, 1), slice(1, 3))
   ]
   for path, value in whole.items():
     np.testing.assert_allclose(
