@@ -68,7 +68,7 @@ def make_report(
     'weight_bits': 32,
     'activation_bits': 32,
     'seed': None,
-    'parameters': cost.parameters,
+    'params': cost.parameters,
     'macs': cost.macs,
     'bops': cost.bops,
     'bytes': reference_bytes,

@@ -102,7 +102,11 @@ def _smaller(settings: Settings) -> Settings:
   """The same study, over in seconds."""
   first = settings.variants[0]
   tuned = [v for v in settings.variants if v.method not in tuning.UNTUNED]
-  alike = [v for v in tuned if v.shape == first.shape]
+  alike = [
+    v
+    for v in tuned
+    if (v.shape, v.importance) == (first.shape, first.importance)
+  ]
   return dataclasses.replace(
     settings,
     variants=(first, *(alike or tuned)[-1:]),
@@ -224,7 +228,7 @@ def _run_one(item: Run, settings, twins: Twins, split, teacher) -> None:
     'bytes': {**student_lib.stored_bytes(packed), 'on_disk': size},
     'sparsity': variant.sparsity,
     'widths': pruned.widths,
-    'parameters': cost.parameters,
+    'params': cost.parameters,
     'macs': cost.macs,
     'bops': cost.bops,
     'training': {
