@@ -9,7 +9,7 @@ from compress.models import PReLU
 
 
 class Drawn(nn.Module):
-  """Five blocks in a drawn order, then a flatten or a mean, and a head."""
+  """Four blocks in a drawn order, then a flatten or a mean, and a head."""
 
   seed: int
 
@@ -20,7 +20,7 @@ class Drawn(nn.Module):
       [residual, dense, grouped, depthwise, halves, attention, padded, normed]
     )
     x = nn.Conv(int(rng.choice([4, 6])), (3, 3), name='stem')(x)
-    for i, block in enumerate(blocks[:5]):
+    for i, block in enumerate(blocks[:4]):
       x = block(x, f'b{i}', rng, train)
     if rng.random() < 0.5:
       x = x.reshape(x.shape[0], -1)
