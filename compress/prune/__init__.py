@@ -1,7 +1,10 @@
 """Fewer numbers: saliencies, masks, schedules, and channels that really go."""
 
+from compress.prune import gates as gates
 from compress.prune import lottery_ticket as lottery_ticket
+from compress.prune import saliency_metrics as saliency_metrics
 from compress.prune import strong_lottery_ticket as strong_lottery_ticket
+from compress.prune import train_large as train_large
 from compress.prune.activation_maximization import Ascent as Ascent
 from compress.prune.activation_maximization import (
   Visualizations as Visualizations,
@@ -22,6 +25,7 @@ from compress.prune.budget import byte_budget as byte_budget
 from compress.prune.budget import global_threshold as global_threshold
 from compress.prune.budget import mac_budget as mac_budget
 from compress.prune.budget import macs_per_weight as macs_per_weight
+from compress.prune.channel_points import weights_removed as weights_removed
 from compress.prune.channel_selection import Decision as Decision
 from compress.prune.channel_selection import DecisionUnit as DecisionUnit
 from compress.prune.channel_selection import active_density as active_density
@@ -107,6 +111,8 @@ from compress.prune.masks import fixed_masks as fixed_masks
 from compress.prune.masks import is_kernel as is_kernel
 from compress.prune.masks import masked as masked
 from compress.prune.masks import prune_weights as prune_weights
+from compress.prune.matrix_form import NM as NM
+from compress.prune.matrix_form import OneShot as OneShot
 from compress.prune.movement import movement as movement
 from compress.prune.movement import movement_schedule as movement_schedule
 from compress.prune.movement import sigmoid_penalty as sigmoid_penalty
@@ -188,6 +194,10 @@ from compress.prune.rounding import SYNFLOW as SYNFLOW
 from compress.prune.rounding import TORCH_PRUNING as TORCH_PRUNING
 from compress.prune.rounding import TORCH_PRUNING_GLOBAL as TORCH_PRUNING_GLOBAL
 from compress.prune.rounding import Rounding as Rounding
+from compress.prune.saliency_grid import channel_grid as channel_grid
+from compress.prune.saliency_grid import random_channels as random_channels
+from compress.prune.saliency_metrics import ChannelSaliency as ChannelSaliency
+from compress.prune.saliency_metrics import all_saliencies as all_saliencies
 from compress.prune.schedule import Schedule as Schedule
 from compress.prune.schedule import cubic as cubic
 from compress.prune.schedule import iterative as iterative
@@ -228,8 +238,17 @@ from compress.prune.sparse_training import regrow as regrow
 from compress.prune.sparse_training import rigl as rigl
 from compress.prune.sparse_training import sparse_evolution as sparse_evolution
 from compress.prune.sparse_training import sparse_optimizer as sparse_optimizer
+from compress.prune.sparsegpt import add_inputs as add_inputs
+from compress.prune.sparsegpt import empty_hessian as empty_hessian
+from compress.prune.sparsegpt import prune_sparsegpt as prune_sparsegpt
+from compress.prune.sparsegpt import solve_sparsegpt as solve_sparsegpt
 from compress.prune.synflow import synflow_masks as synflow_masks
 from compress.prune.synflow import synflow_saliency as synflow_saliency
 from compress.prune.units import gate_units as gate_units
 from compress.prune.units import init_gates as init_gates
 from compress.prune.units import tap_units as tap_units
+from compress.prune.wanda import cumulative_mask as cumulative_mask
+from compress.prune.wanda import input_squares as input_squares
+from compress.prune.wanda import prune_wanda as prune_wanda
+from compress.prune.wanda import row_mask as row_mask
+from compress.prune.wanda import wanda_score as wanda_score

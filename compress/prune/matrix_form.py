@@ -20,6 +20,8 @@ from compress import graph as graph_lib
 from compress.compressor import Rules, resolve_names
 from compress.errors import InputError
 from compress.graph import Emit, Site
+from compress.prune.masking import by_path
+from compress.prune.rounding import check_sparsity
 
 
 class OneShot(NamedTuple):
@@ -50,13 +52,8 @@ def check_target(target: float | NM) -> None:
       raise InputError(f'{target.n}:{target.m}; right is 0 < N <= M')
   elif isinstance(target, bool) or not isinstance(target, int | float):
     raise InputError(f'target {target!r}; right is a sparsity or NM(n, m)')
-  elif not 0 <= target < 1:
-    raise InputError(f'sparsity {target}; right is at least 0 and below 1')
-
-
-def survivors(count: int, sparsity: float) -> int:
-  """How many of `count` entries stay: `floor(count * density + 1e-9)`."""
-  return math.floor(count * (1 - sparsity) + 1e-9)
+  else:
+    check_sparsity(target)
 
 
 def largest(scores: jax.Array, count, *, axis: int) -> jax.Array:
@@ -94,7 +91,7 @@ def indivisible(site: Site, target: float | NM) -> str | None:
   if site.kind == 'conv':
     axis = site.params['dimension_numbers'].rhs_spec[1]
   else:
-    axis = _dot_axes(site, site.weight_operand)[2][-1]
+    axis = dot_axes(site, site.weight_operand)[2][-1]
   channels = (site.lhs_shape, site.rhs_shape)[site.weight_operand][axis]
   if channels % target.m == 0:
     return None
@@ -132,7 +129,7 @@ def input_matrix(site: Site, operand: jax.Array) -> jax.Array:
   if site.kind == 'conv':
     patches = _patches(site, operand)
     return patches.reshape(patches.shape[0], -1, patches.shape[-1])
-  batch, free, contracted = _dot_axes(site, 1 - site.weight_operand)
+  batch, free, contracted = dot_axes(site, 1 - site.weight_operand)
   groups = math.prod(operand.shape[axis] for axis in batch)
   columns = math.prod(operand.shape[axis] for axis in contracted)
   operand = operand.transpose((*batch, *free, *contracted))
@@ -275,7 +272,7 @@ class _Spread:
       def operands(leaves):
         return tapped(replace_leaves(variables, leaves), *inputs)[1]
 
-      leaves = leaves_of(variables)
+      leaves = by_path(variables)
       leaves = {path: leaves[path] for path in sorted(set(chosen.values()))}
       return jax.vjp(operands, leaves)[1](values)[0]
 
@@ -301,12 +298,6 @@ class _Spread:
     }
 
 
-def leaves_of(variables) -> dict[str, jax.Array]:
-  """The leaves of a tree by path."""
-  paths = graph_lib.leaf_paths(variables)
-  return dict(zip(paths, jax.tree.leaves(variables), strict=True))
-
-
 def _patches(site, operand) -> jax.Array:
   """im2col of a convolution's input, `[G, N, positions, K]`."""
   spec = site.params['dimension_numbers']
@@ -328,7 +319,7 @@ def _patches(site, operand) -> jax.Array:
   return patches.reshape(*patches.shape[:3], -1)
 
 
-def _dot_axes(site, operand: int):
+def dot_axes(site, operand: int):
   """Batch, free and contracted axes of one operand of a matrix product.
 
   Contracted axes come in the order that they have in the weight.
@@ -344,7 +335,7 @@ def _dot_axes(site, operand: int):
 
 
 def _dot_weight(site):
-  parts = _dot_axes(site, site.weight_operand)
+  parts = dot_axes(site, site.weight_operand)
   shape = (site.lhs_shape, site.rhs_shape)[site.weight_operand]
   axes = tuple(axis for part in parts for axis in part)
   sizes = [math.prod(shape[axis] for axis in part) for part in parts]

@@ -33,7 +33,9 @@ import numpy as np
 from compress.compressor import Rules
 from compress.errors import InputError
 from compress.prune import matrix_form
-from compress.prune.matrix_form import NM, OneShot, largest, survivors
+from compress.prune.masking import by_path
+from compress.prune.matrix_form import NM, OneShot, largest
+from compress.prune.rounding import LIBRARY
 
 _FULL = jax.lax.Precision.HIGHEST
 
@@ -139,7 +141,7 @@ def solve_sparsegpt(
     if isinstance(target, NM):
       return largest(scores, target.n, axis=1)
     counts = np.arange(block + 1) * rows
-    kept = np.array([survivors(int(n), target) for n in counts])
+    kept = np.array([LIBRARY.count(int(n), target) for n in counts])
     count = jnp.asarray(kept)[real.sum()]
     return largest(scores.reshape(-1), count, axis=0).reshape(scores.shape)
 
@@ -224,7 +226,7 @@ def prune_sparsegpt(
     return jax.vmap(solve)(weight, hessian.matrix)
 
   pruned = matrix_form.prune_in_order(apply, variables, rules, layer, *inputs)
-  leaves = matrix_form.leaves_of(pruned.variables)
+  leaves = by_path(pruned.variables)
   for path in pruned.masks:
     leaf = leaves.get(path, leaves.get(f'params/{path}'))
     if not isinstance(leaf, jax.core.Tracer) and not jnp.isfinite(leaf).all():

@@ -29,7 +29,9 @@ from compress.compressor import Rules
 from compress.errors import InputError
 from compress.graph import Emit
 from compress.prune import matrix_form
-from compress.prune.matrix_form import NM, OneShot, largest, survivors
+from compress.prune.matrix_form import NM, OneShot, largest
+from compress.prune.rounding import LIBRARY
+from compress.prune.selection import n_m
 
 
 def wanda_score(weight: jax.Array, squares: jax.Array) -> jax.Array:
@@ -62,11 +64,10 @@ def row_mask(score: jax.Array, *, target: float | NM) -> jax.Array:
   matrix_form.check_target(target)
   columns = score.shape[-1]
   if not isinstance(target, NM):
-    return largest(score, survivors(columns, target), axis=-1)
+    return largest(score, LIBRARY.count(columns, target), axis=-1)
   if columns % target.m:
     raise InputError(f'{columns} columns are no multiple of M = {target.m}')
-  blocks = score.reshape(*score.shape[:-1], -1, target.m)
-  return largest(blocks, target.n, axis=-1).reshape(score.shape)
+  return n_m(score, target.n, target.m, axis=-1)
 
 
 class Cumulative(NamedTuple):
