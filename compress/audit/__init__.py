@@ -24,6 +24,7 @@ from compress.audit.bootstrap import percentile_interval as percentile_interval
 from compress.audit.bootstrap import (
   verification_figures as verification_figures,
 )
+from compress.audit.claims import missing_evidence as missing_evidence
 from compress.audit.classification import Classification as Classification
 from compress.audit.classification import accuracy_entry as accuracy_entry
 from compress.audit.classification import classify as classify

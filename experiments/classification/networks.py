@@ -137,7 +137,9 @@ def shrink(
   images = np.random.default_rng(0).normal(size=(2, *network.image_shape))
   images = jnp.asarray(images, jnp.float32)
   found = graph.shrink(network.apply, variables, keep, images, verify=verify)
-  learn = graph.restore_shrunk(network.learn, found.kept, found.shapes)
+  learn = graph.restore_shrunk(
+    network.learn, graph.describe_kept(found.kept, found.shapes)
+  )
 
   def no_init(key):
     raise TypeError(f'{network.name} was shrunk: it has no weights of its own')

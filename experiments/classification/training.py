@@ -390,7 +390,8 @@ def _make_loss(network, method, tuning, teacher, penalty):
   return loss_fn
 
 
-def make_optimizer(tuning, steps):
+def make_optimizer(tuning: Tuning, steps: int):
+  """The optimizer of a run, for `prune.reset_moments` and its like."""
   steps = max(1, steps)
   rate = train.cosine(
     tuning.learning_rate,

@@ -7,7 +7,7 @@ import pytest
 
 from compress.compressor import Compressor, State, pack_covered
 from compress.errors import InputError
-from experiments.classification import training
+from experiments.classification import networks, training
 from experiments.classification.training import Tuning, make_trainer
 from tests.experiments.classification import small
 
@@ -194,3 +194,27 @@ def test_batches_depend_on_seed_and_step_alone():
 def test_wrong_options_are_refused(options):
   with pytest.raises(InputError):
     Tuning(**options)
+
+
+def test_a_shrunk_network_trains_and_serves():
+  network, variables = small.network(), start()
+  keep = {'conv': np.array([True, False, True, True])}
+  smaller, left, found = networks.shrink(network, variables, keep)
+  assert left['params']['conv']['kernel'].shape == (3, 3, 1, 3)
+  assert smaller.cost(left).parameters < network.cost(variables).parameters
+  out = training.train_classifier(
+    smaller,
+    left,
+    small.dataset(),
+    scaling=small.scaling(),
+    tuning=TUNING,
+    seed=0,
+    progress=False,
+  )
+  assert out.history[-1]['loss'] < out.history[0]['loss']
+  assert out.variables['batch_stats']['bn']['mean'].shape == (3,)
+  logits = smaller.apply(out.compressed, jnp.zeros((2, *small.SHAPE)))
+  assert logits.shape == (2, 3)
+  assert found.kept['params/conv/kernel'][3].tolist() == [0, 2, 3]
+  with pytest.raises(TypeError, match='shrunk'):
+    smaller.init(jax.random.key(0))
