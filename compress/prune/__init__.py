@@ -69,10 +69,19 @@ from compress.prune.edge_popup import (
 from compress.prune.edge_popup import (
   signed_kaiming_constant as signed_kaiming_constant,
 )
+from compress.prune.fairgrape import FairRound as FairRound
+from compress.prune.fairgrape import fair_importance as fair_importance
+from compress.prune.fairgrape import fair_keep as fair_keep
+from compress.prune.fairgrape import fair_masks as fair_masks
+from compress.prune.fairgrape import fair_rounds as fair_rounds
+from compress.prune.fairgrape import prune_fairly as prune_fairly
+from compress.prune.fairgrape import target_shares as target_shares
 from compress.prune.grasp import balanced_indices as balanced_indices
 from compress.prune.grasp import grasp_saliency as grasp_saliency
 from compress.prune.group_balance import group_balanced as group_balanced
+from compress.prune.group_importance import by_group as by_group
 from compress.prune.group_importance import group_importance as group_importance
+from compress.prune.group_importance import group_pattern as group_pattern
 from compress.prune.group_importance import keep_channels as keep_channels
 from compress.prune.group_importance import (
   random_importance as random_importance,
@@ -90,6 +99,12 @@ from compress.prune.image_similarity import (
 from compress.prune.image_similarity import (
   texture_similarity as texture_similarity,
 )
+from compress.prune.l1_filters import filter_norms as filter_norms
+from compress.prune.l1_filters import filter_saliency as filter_saliency
+from compress.prune.l1_filters import filter_sensitivity as filter_sensitivity
+from compress.prune.l1_filters import l1_filters as l1_filters
+from compress.prune.l1_filters import producing_kernels as producing_kernels
+from compress.prune.l1_filters import tolerated_sparsity as tolerated_sparsity
 from compress.prune.leaves import empty_leaves as empty_leaves
 from compress.prune.magnitude import BASELINES as BASELINES
 from compress.prune.magnitude import Baseline as Baseline
@@ -223,6 +238,11 @@ from compress.prune.skeletonization import (
   skeleton_relevance as skeleton_relevance,
 )
 from compress.prune.snip import snip_saliency as snip_saliency
+from compress.prune.soft_filters import filters_by_group as filters_by_group
+from compress.prune.soft_filters import live_filters as live_filters
+from compress.prune.soft_filters import soft_filters as soft_filters
+from compress.prune.soft_filters import strong_filters as strong_filters
+from compress.prune.soft_filters import zero_filters as zero_filters
 from compress.prune.soft_weight_sharing import Mixture as Mixture
 from compress.prune.soft_weight_sharing import init_mixture as init_mixture
 from compress.prune.soft_weight_sharing import (
