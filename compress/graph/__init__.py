@@ -18,6 +18,11 @@ from compress.graph.cpu_conv import cpu_rules as cpu_rules
 from compress.graph.depthwise import depthwise_conv as depthwise_conv
 from compress.graph.fold import Folded as Folded
 from compress.graph.fold import fold as fold
+from compress.graph.kept import compose_kept as compose_kept
+from compress.graph.kept import describe_kept as describe_kept
+from compress.graph.kept import read_kept as read_kept
+from compress.graph.kept import restore_shrunk as restore_shrunk
+from compress.graph.kept import take_kept as take_kept
 from compress.graph.rewrite import Emit as Emit
 from compress.graph.rewrite import Graph as Graph
 from compress.graph.rewrite import Rule as Rule
@@ -25,13 +30,8 @@ from compress.graph.rewrite import compose as compose
 from compress.graph.rewrite import rewrite as rewrite
 from compress.graph.rewrite import trace as trace
 from compress.graph.shrink import Shrunk as Shrunk
-from compress.graph.shrink import compose_kept as compose_kept
-from compress.graph.shrink import describe_kept as describe_kept
 from compress.graph.shrink import mask_channels as mask_channels
-from compress.graph.shrink import read_kept as read_kept
-from compress.graph.shrink import restore_shrunk as restore_shrunk
 from compress.graph.shrink import shrink as shrink
-from compress.graph.shrink import take_kept as take_kept
 from compress.graph.sites import Site as Site
 from compress.graph.sites import leaf_paths as leaf_paths
 from compress.graph.sites import path_string as path_string
