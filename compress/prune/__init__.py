@@ -25,6 +25,10 @@ from compress.prune.budget import byte_budget as byte_budget
 from compress.prune.budget import global_threshold as global_threshold
 from compress.prune.budget import mac_budget as mac_budget
 from compress.prune.budget import macs_per_weight as macs_per_weight
+from compress.prune.channel_budget import ChannelBudget as ChannelBudget
+from compress.prune.channel_budget import (
+  channel_mac_budget as channel_mac_budget,
+)
 from compress.prune.channel_points import weights_removed as weights_removed
 from compress.prune.channel_selection import Decision as Decision
 from compress.prune.channel_selection import DecisionUnit as DecisionUnit
@@ -86,6 +90,15 @@ from compress.prune.group_importance import keep_channels as keep_channels
 from compress.prune.group_importance import (
   random_importance as random_importance,
 )
+from compress.prune.group_sparsity import (
+  add_group_sparsity as add_group_sparsity,
+)
+from compress.prune.group_sparsity import group_factors as group_factors
+from compress.prune.group_sparsity import (
+  group_sparsity_penalty as group_sparsity_penalty,
+)
+from compress.prune.group_sparsity import group_squares as group_squares
+from compress.prune.group_sparsity import shrinkage_factors as shrinkage_factors
 from compress.prune.grouped_execution import run_grouped as run_grouped
 from compress.prune.grouped_execution import slim_branches as slim_branches
 from compress.prune.growing_regularization import (
@@ -179,6 +192,10 @@ from compress.prune.penalties import scale_saliency as scale_saliency
 from compress.prune.penalties import unit_energy as unit_energy
 from compress.prune.penalties import weight_decay as weight_decay
 from compress.prune.penalties import weight_elimination as weight_elimination
+from compress.prune.prune_then_distill import (
+  rewinding_rounds as rewinding_rounds,
+)
+from compress.prune.prune_then_distill import student_widths as student_widths
 from compress.prune.relevance_propagation import (
   filter_relevance as filter_relevance,
 )
@@ -196,6 +213,8 @@ from compress.prune.relevance_rules import EpsilonRule as EpsilonRule
 from compress.prune.relevance_rules import (
   RelevanceRules as RelevanceRules,
 )
+from compress.prune.residual_blocks import activity as activity
+from compress.prune.residual_blocks import inside_blocks as inside_blocks
 from compress.prune.rounding import AMC as AMC
 from compress.prune.rounding import EDGE_POPUP as EDGE_POPUP
 from compress.prune.rounding import JAXPRUNER as JAXPRUNER

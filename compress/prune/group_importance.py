@@ -7,7 +7,14 @@ that it shares in,
   I[g, k] = reduce over the weights w of g of  sum |w[k]|^p ,
 
 divided by what makes groups comparable. Groups come from
-`compress.graph.channels`.
+`compress.graph.channels`. Methods that score units, not groups (norms of
+filters, relevance, propagated importance), come to groups by `by_group`.
+
+Ranking only groups of one kind against each other follows Fang, Ma, Mi, Wang
+2024, 'Isomorphic Pruning for Vision Models', arXiv:2407.04616: importances of
+unlike structures have unlike scales. Kinds here are multisets of leaves, axes
+and roles (`group_pattern`), where the paper compares graphs; the reading is
+from memory, not verified.
 """
 
 import re
@@ -23,7 +30,7 @@ from compress.prune.rounding import LIBRARY, Rounding, check_sparsity
 
 Reduction = Literal['mean', 'sum', 'max', 'prod', 'first', 'last']
 Normalization = Literal['mean', 'sum', 'max', 'min_max', 'gaussian', 'none']
-Scope = Literal['local', 'global']
+Scope = Literal['local', 'global', 'isomorphic']
 
 NOT_COUNTED = r'batch_stats/.*|(.*/)?(bias|mean|var|slope)'
 """Leaves that say nothing of importance: biases, statistics, PReLU slopes."""
@@ -98,6 +105,79 @@ def group_importance(
   return found
 
 
+def by_group(
+  saliency: Mapping[str, np.ndarray | jax.Array],
+  groups: Sequence[ChannelGroup],
+  *,
+  reduction: Reduction = 'mean',
+  normalization: Normalization = 'none',
+) -> dict[str, np.ndarray]:
+  """Importance of channel groups from the saliency of single units.
+
+  A channel gets what its units have, summed over the units of one leaf that
+  leave with it, reduced over the leaves that have a saliency. So which layer
+  decides for coupled ones is said by what is given: without the entries of the
+  others, a shortcut's projection decides for its whole stage.
+
+  Args:
+    saliency: path of a leaf, with or without `params/`, to [C_out]: of kernels
+      that produce the units, or of their norms' scales.
+    groups: of `graph.channels`.
+    reduction: over the leaves, in the order of the group's members.
+    normalization: as for `group_importance`.
+
+  Returns:
+    Group name to float64 [n], for `keep_channels`; higher is to be kept.
+    Groups without any saliency are left out, so they stay whole.
+
+  Raises:
+    InputError: a reduction or normalization is unknown, a saliency is not
+      finite or not [C_out], or none belongs to a group.
+  """
+  if reduction not in _REDUCTIONS:
+    raise InputError(
+      f'reduction={reduction!r}: possible are {", ".join(_REDUCTIONS)}'
+    )
+  given = {}
+  for path, value in saliency.items():
+    given[path.removeprefix('params/')] = np.asarray(value, np.float64)
+    if not np.isfinite(value).all():
+      raise InputError(f'{path}: a saliency is not finite')
+  found = {}
+  for group in groups:
+    each = [
+      _of_units(given[path], member)
+      for member in group.members
+      if (path := member.path.removeprefix('params/')) in given
+      and member.role != 'in'
+    ]
+    if each:
+      values = _REDUCTIONS[reduction](np.stack(each))
+      found[group.name] = _normalize(values, normalization)
+  if not found:
+    raise InputError(
+      f'saliencies of {", ".join(saliency) or "nothing"}: none belongs to one '
+      f'of the {len(groups)} groups; right are paths of leaves that produce '
+      'their channels'
+    )
+  return found
+
+
+def group_pattern(group: ChannelGroup) -> tuple[tuple[str, int, str], ...]:
+  """What kind of group it is, whatever its size and where it stands.
+
+  Args:
+    group: of `graph.channels`.
+
+  Returns:
+    Last part of the path, axis and role of every member, sorted. Groups of
+    equal patterns are ranked together in the scope `isomorphic`.
+  """
+  return tuple(
+    sorted((m.path.rsplit('/', 1)[-1], m.axis, m.role) for m in group.members)
+  )
+
+
 def random_importance(
   groups: Sequence[ChannelGroup], *, seed: int
 ) -> dict[str, np.ndarray]:
@@ -122,6 +202,7 @@ def keep_channels(
   round_to: int = 1,
   rounding: Rounding = LIBRARY,
   most: float = 1.0,
+  groups: Sequence[ChannelGroup] | None = None,
 ) -> dict[str, np.ndarray]:
   """Which channels stay, for `graph.shrink`.
 
@@ -129,11 +210,13 @@ def keep_channels(
     importance: group name to [n].
     sparsity: fraction of the channels removed, in [0, 1); one for all or group
       name to its own (`local` only; a group without one stays whole).
-    scope: `local`, every group by itself; `global`, one ranking of all.
+    scope: `local`, every group by itself; `global`, one ranking of all;
+      `isomorphic`, one ranking for the groups of each kind.
     round_to: survivors of a group are rounded up to a multiple of this, which
       odd widths on some hardware want; never above n.
     rounding: convention of the counts.
     most: largest fraction that may leave one group, in (0, 1].
+    groups: of `graph.channels`, for `isomorphic` alone.
 
   Returns:
     Group name to bool [n]; at least one stays. Ties by lowest index.
@@ -155,12 +238,18 @@ def keep_channels(
       if isinstance(sparsity, Mapping):
         own = sparsity.get(name, 0.0)
       counts[name] = rounding.count(len(values), check_sparsity(own, name))
-  elif scope == 'global':
+  elif scope in ('global', 'isomorphic'):
     if isinstance(sparsity, Mapping):
-      raise InputError("scope='global' takes one sparsity for all groups")
-    counts = _global_counts(importance, check_sparsity(sparsity), rounding)
+      raise InputError(f'scope={scope!r} takes one sparsity for all groups')
+    check_sparsity(sparsity)
+    counts = {}
+    for names in _kinds(importance, groups, scope):
+      kind = {name: importance[name] for name in names}
+      counts.update(_global_counts(kind, sparsity, rounding))
   else:
-    raise InputError(f"scope={scope!r}: possible are 'local' and 'global'")
+    raise InputError(
+      f"scope={scope!r}: possible are 'local', 'global' and 'isomorphic'"
+    )
   keep = {}
   for name, values in importance.items():
     n = len(values)
@@ -170,6 +259,32 @@ def keep_channels(
     best = np.argsort(-np.asarray(values), kind='stable')[:count]
     keep[name] = np.isin(np.arange(n), best)
   return keep
+
+
+def _kinds(importance, groups, scope):
+  """Names of groups that are ranked together."""
+  if scope == 'global':
+    return [list(importance)]
+  known = {group.name: group for group in groups or ()}
+  kinds: dict[tuple, list[str]] = {}
+  for name in importance:
+    if name not in known:
+      raise InputError(
+        f"scope='isomorphic' needs the group {name!r} in groups=, to know its "
+        'kind; right are the groups of graph.channels'
+      )
+    kinds.setdefault(group_pattern(known[name]), []).append(name)
+  return list(kinds.values())
+
+
+def _of_units(values, member):
+  """Saliency of a leaf's units to that of the channels they leave with."""
+  if values.ndim != 1 or member.indices.max() >= len(values):
+    raise InputError(
+      f'{member.path}: a saliency of shape {list(values.shape)}; right is one '
+      f'number for each index of axis {member.axis}'
+    )
+  return values[member.indices].sum(1)
 
 
 def _global_counts(importance, sparsity, rounding):

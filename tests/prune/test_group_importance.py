@@ -8,7 +8,9 @@ from compress import graph
 from compress.errors import InputError
 from compress.prune import (
   AMC,
+  by_group,
   group_importance,
+  group_pattern,
   keep_channels,
   random_importance,
 )
@@ -90,6 +92,81 @@ def test_global_ranking():
   assert keep['a'].all() and keep['b'].tolist() == [True, False, False]
 
 
+def coupled(variables, x):
+  """Two layers whose units are added; a third reads the sum."""
+  x = x @ variables['a']['kernel'] + x @ variables['b']['kernel']
+  return jnp.maximum(x, 0) @ variables['c']['kernel']
+
+
+COUPLED = {
+  'a': {'kernel': jnp.ones((2, 3))},
+  'b': {'kernel': jnp.ones((2, 3))},
+  'c': {'kernel': jnp.ones((3, 2))},
+}
+
+
+@pytest.mark.parametrize(
+  'reduction, expected',
+  [('mean', [2, 2, 2.5]), ('sum', [4, 4, 5]), ('max', [3, 2, 5])],
+)
+def test_units_come_to_groups(reduction, expected):
+  traced = graph.trace(coupled, COUPLED, jnp.zeros((1, 2)))
+  (group,) = graph.channels(traced).groups
+  saliency = {
+    'a/kernel': jnp.array([1.0, 2.0, 5.0]),
+    'b/kernel': jnp.array([3.0, 2.0, 0.0]),
+    'c/kernel': jnp.array([9.0, 9.0]),
+  }
+  found = by_group(saliency, [group], reduction=reduction)
+  np.testing.assert_array_equal(found[group.name], expected)
+  leader = by_group({'b/kernel': saliency['b/kernel']}, [group])
+  np.testing.assert_array_equal(leader[group.name], [3, 2, 0])
+
+
+def test_a_group_sums_the_units_that_leave_together():
+  def merged(variables, x):
+    x = (x @ variables['a']['kernel']).reshape(-1, 3, 2)
+    return (x * variables['s'].reshape(1, 3, 1)).sum(2) @ variables['c']
+
+  variables = {
+    'a': {'kernel': jnp.ones((2, 6))},
+    's': jnp.ones(3),
+    'c': jnp.ones((3, 2)),
+  }
+  (group,) = [
+    g
+    for g in graph.channels(
+      graph.trace(merged, variables, jnp.zeros((1, 2)))
+    ).groups
+    if g.size == 3
+  ]
+  found = by_group({'a/kernel': np.arange(6.0), 's': np.zeros(3)}, [group])
+  np.testing.assert_array_equal(found[group.name], [0.5, 2.5, 4.5])
+
+
+def test_isomorphic_groups_are_ranked_together():
+  def three(variables, x):
+    for name in 'abc':
+      x = jnp.maximum(x @ variables[name]['kernel'], 0)
+      if name == 'c':
+        x = x + variables[name]['bias'].reshape(1, 4)
+    return x @ variables['d']['kernel']
+
+  variables = {name: {'kernel': jnp.ones((4, 4))} for name in 'abcd'}
+  variables['c']['bias'] = jnp.ones(4)
+  found = graph.channels(graph.trace(three, variables, jnp.ones((1, 4)))).groups
+  a, b, c = found
+  assert group_pattern(a) == group_pattern(b) != group_pattern(c)
+  importance = {
+    a.name: np.array([8.0, 7, 6, 5]),
+    b.name: np.array([4.0, 3, 2, 1]),
+    c.name: np.array([0.1, 0.4, 0.2, 0.3]),
+  }
+  keep = keep_channels(importance, 0.5, scope='isomorphic', groups=found)
+  assert keep[a.name].all() and keep[b.name].tolist() == [True] + 3 * [False]
+  assert keep[c.name].tolist() == [False, True, False, True]
+
+
 def test_random_control_depends_on_the_seed_alone():
   one, same, other = (
     random_importance(groups(), seed=seed) for seed in (0, 0, 1)
@@ -108,6 +185,23 @@ def test_random_control_depends_on_the_seed_alone():
     (
       lambda: keep_channels({'a': np.ones(3)}, {'a': 0.1}, scope='global'),
       'one sparsity',
+    ),
+    (
+      lambda: keep_channels({'a': np.ones(3)}, 0.5, scope='isomorphic'),
+      "needs the group 'a'",
+    ),
+    (lambda: by_group({'b/kernel': np.ones(2)}, groups()), 'none belongs'),
+    (
+      lambda: by_group({'a/kernel': np.ones(2)}, groups()),
+      'each index of axis',
+    ),
+    (
+      lambda: by_group({'a/kernel': np.full(3, np.nan)}, groups()),
+      'a/kernel: a saliency is not finite',
+    ),
+    (
+      lambda: by_group({'a/kernel': np.ones(3)}, groups(), reduction='x'),
+      'reduction',
     ),
     (lambda: group_importance(groups(), {}), 'the variables do not'),
     (
