@@ -1,5 +1,10 @@
 """A student taught by a teacher: losses, class heads, batches for pairs."""
 
+from compress.distill.attention import attention_loss as attention_loss
+from compress.distill.attention import attention_map as attention_map
+from compress.distill.attention import restoration_loss as restoration_loss
+from compress.distill.cosine import cosine_feature_loss as cosine_feature_loss
+from compress.distill.cosine import init_projection as init_projection
 from compress.distill.ekd import ONE_IN as ONE_IN
 from compress.distill.ekd import EKDState as EKDState
 from compress.distill.ekd import EKDTerms as EKDTerms
@@ -21,3 +26,4 @@ from compress.distill.response import hinton_loss as hinton_loss
 from compress.distill.response import soft_target_loss as soft_target_loss
 from compress.distill.sampler import BatchShape as BatchShape
 from compress.distill.sampler import identity_balanced as identity_balanced
+from compress.distill.taps import tap_features as tap_features
