@@ -53,6 +53,15 @@ from compress.prune.channel_selection_step import (
 from compress.prune.channel_selection_step import (
   selection_temperature as selection_temperature,
 )
+from compress.prune.cluster_filters import Clusters as Clusters
+from compress.prune.cluster_filters import absorb_clusters as absorb_clusters
+from compress.prune.cluster_filters import cluster_channels as cluster_channels
+from compress.prune.cluster_filters import cluster_filters as cluster_filters
+from compress.prune.cluster_filters import filter_features as filter_features
+from compress.prune.cluster_filters import group_features as group_features
+from compress.prune.cluster_filters import (
+  single_shot_threshold as single_shot_threshold,
+)
 from compress.prune.counts import SparsityReport as SparsityReport
 from compress.prune.counts import keep_fraction as keep_fraction
 from compress.prune.counts import sparsity_report as sparsity_report
