@@ -1,9 +1,10 @@
 r"""The student's widths from what unstructured pruning left of its teacher.
 
 Park and No 2022, 'Prune Your Model Before Distill It', ECCV, arXiv:2109.14960.
-A teacher is pruned weight by weight with rewinding (`lottery_ticket`, 20 % of
-all weights a round), and teaches a student that has about as many weights in
-each layer as the teacher has left there:
+A teacher is pruned weight by weight, 20 % of all that are left a round
+(`lottery_ticket.next_masks`), each followed by training with the learning rate
+wound back, and teaches a student that has about as many weights in each layer
+as the teacher has left there:
 
   c_1 = round(R_1 / (9 * 3)),   c_l = round(R_l / (9 c_{l-1})) ,
 

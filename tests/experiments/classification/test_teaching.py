@@ -1,0 +1,95 @@
+"""Teaching of classifiers: losses at equality, what learns, what stays."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from compress import models
+from experiments.classification import networks, teaching
+from experiments.classification.training import Tuning
+from tests.experiments.classification.small import dataset, scaling
+
+TUNING = Tuning(epochs=2, batch=32)
+FEATURE = 'stage1/block0/relu2'
+
+
+@functools.cache
+def network(width):
+  module = models.cifar_resnet(
+    8, widths=(width, width, 2 * width), classes=3, option_a=True
+  )
+  return networks.from_module(f'{width}', module, image_shape=(4, 4, 1))
+
+
+@functools.cache
+def trained(width):
+  return teaching.Teacher(
+    network(width), network(width).init(jax.random.key(width))
+  )
+
+
+def teach(**options):
+  return teaching.teach(
+    trained(2),
+    dataset(64),
+    teacher=trained(3),
+    scaling=scaling(),
+    tuning=TUNING,
+    seed=0,
+    progress=False,
+    **options,
+  )
+
+
+def test_projections_are_as_wide_as_both():
+  found = teaching.init_projections(
+    trained(2), trained(3), [FEATURE, 'pool'], seed=0
+  )
+  assert {k: v.shape for k, v in found.items()} == {
+    FEATURE: (2, 3),
+    'pool': (4, 6),
+  }
+
+
+@pytest.mark.parametrize('kind', ['restoring', 'direction'])
+def test_a_narrow_student_learns(kind):
+  if kind == 'restoring':
+    loss = teaching.restoring_loss(TUNING, attention_weight=1.0)
+    options = {'loss': loss, 'features': [FEATURE]}
+  else:
+    options = {
+      'loss': teaching.direction_loss(weight=1.0),
+      'features': ['pool'],
+      'extra': teaching.init_projections(
+        trained(2), trained(3), ['pool'], seed=0
+      ),
+    }
+  before = trained(2).variables
+  after = teach(**options)
+  assert jax.tree.structure(after) == jax.tree.structure(before)
+  kernels = [x['params']['stem']['conv']['kernel'] for x in (before, after)]
+  assert np.abs(kernels[0] - kernels[1]).max() > 1e-4
+  assert not jax.tree.leaves(before)[0].is_deleted()
+
+
+def test_a_student_equal_to_its_teacher_pays_for_labels_alone():
+  view = teaching.View(
+    jax.random.normal(jax.random.key(0), (4, 3)),
+    {'a': jax.random.normal(jax.random.key(1), (4, 2, 2, 5))},
+  )
+  labels = jnp.array([0, 1, 2, 0])
+  hard = -jnp.take_along_axis(
+    jax.nn.log_softmax(view.logits), labels[:, None], 1
+  ).mean()
+  restore = teaching.restoring_loss(TUNING, attention_weight=3.0)
+  turn = teaching.direction_loss(weight=3.0)
+  for found in (
+    restore(view, view, labels, None),
+    turn(view, view, labels, {'a': None}),
+    teaching.response_loss(TUNING)(view, view, labels, None)
+    / TUNING.hard_weight,
+  ):
+    np.testing.assert_allclose(found, hard, rtol=1e-5)
