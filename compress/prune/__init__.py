@@ -29,6 +29,9 @@ from compress.prune.channel_budget import ChannelBudget as ChannelBudget
 from compress.prune.channel_budget import (
   channel_mac_budget as channel_mac_budget,
 )
+from compress.prune.channel_lasso import Reconstruction as Reconstruction
+from compress.prune.channel_lasso import channel_lasso as channel_lasso
+from compress.prune.channel_lasso import lasso_channels as lasso_channels
 from compress.prune.channel_points import weights_removed as weights_removed
 from compress.prune.channel_selection import Decision as Decision
 from compress.prune.channel_selection import DecisionUnit as DecisionUnit
@@ -127,6 +130,11 @@ from compress.prune.l1_filters import filter_sensitivity as filter_sensitivity
 from compress.prune.l1_filters import l1_filters as l1_filters
 from compress.prune.l1_filters import producing_kernels as producing_kernels
 from compress.prune.l1_filters import tolerated_sparsity as tolerated_sparsity
+from compress.prune.least_squares import Moments as Moments
+from compress.prune.least_squares import lasso as lasso
+from compress.prune.least_squares import moments as moments
+from compress.prune.least_squares import refit as refit
+from compress.prune.least_squares import relative_error as relative_error
 from compress.prune.leaves import empty_leaves as empty_leaves
 from compress.prune.magnitude import BASELINES as BASELINES
 from compress.prune.magnitude import Baseline as Baseline
