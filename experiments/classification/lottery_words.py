@@ -1,0 +1,319 @@
+"""What a report of lottery tickets says in words, from its figures.
+
+The claims that the figures are held against are those of Frankle and Carbin
+2019, arXiv:1803.03635, in their general form: tickets with a fifth to a tenth
+of the weights, or fewer, classify at least as well as the dense network and
+learn faster, and neither new initial weights nor other masks do the same.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.faces import judge
+
+TICKET = 'winning_ticket'
+# The densities that the paper's claim is about.
+_LOW, _HIGH = 0.1, 0.21
+_TOLD = 4
+
+METHODS: dict[str, dict[str, str]] = {
+  'dense': {'summary': 'The whole network.'},
+  TICKET: {
+    'summary': 'The smallest of the trained weights leave round by round; the '
+    'others go back to what they were before training.',
+    'paper': 'Frankle, Carbin, 2019, The Lottery Ticket Hypothesis, '
+    'arXiv:1803.03635',
+    'url': 'https://arxiv.org/abs/1803.03635',
+  },
+  'reinitialized': {
+    'summary': 'Control: the masks of the ticket on new random weights.',
+    'paper': 'Frankle, Carbin, 2019, arXiv:1803.03635',
+    'url': 'https://arxiv.org/abs/1803.03635',
+  },
+  'random_masks': {
+    'summary': 'Control: the initial weights under masks drawn at random, as '
+    'many weights in each layer as the ticket has.',
+    'paper': 'Frankle, Carbin, 2019, arXiv:1803.03635',
+    'url': 'https://arxiv.org/abs/1803.03635',
+  },
+  'shuffled_weights': {
+    'summary': 'Control: the masks of the ticket, its initial weights dealt '
+    'out anew within each layer.',
+    'paper': 'Frankle, Dziugaite, Roy, Carbin, 2020, Pruning Neural Networks '
+    'at Initialization: Why Are We Missing the Mark?, arXiv:2009.08576',
+    'url': 'https://arxiv.org/abs/2009.08576',
+  },
+}
+
+CONVENTIONS = (
+  'Sparsity and the percentages in the names count the weights that may leave, '
+  'those of convolutions and dense layers; the compression ratio counts biases '
+  'and normalisations, which all stay, too.',
+  'A seed decides the initial weights and the order of the images. All '
+  'networks of a seed see the same images in the same order, so that '
+  'differences between them are told seed by seed. A difference counts as '
+  'clear above twice its standard error over seeds, which three seeds alone '
+  'do not make certain.',
+)
+
+
+class Figures(NamedTuple):
+  """What a method reached in a round, a value a seed; accuracies 0..1.
+
+  Attributes:
+    method: 'dense', 'winning_ticket' or a control.
+    density: share of the weights that is left.
+    accuracy: on the test images, after training.
+    early_step: an early step.
+    early: accuracy on the validation images after it.
+    reached: the step at which that accuracy came to `level`; None if never.
+    level: of accuracy.
+  """
+
+  method: str
+  density: float
+  accuracy: tuple[float, ...]
+  early_step: int
+  early: tuple[float, ...]
+  reached: tuple[float | None, ...]
+  level: float
+
+
+def environment() -> dict[str, Any]:
+  """What a figure may depend on."""
+  return judge.environment()
+
+
+def describe(settings, network, splits) -> list[str]:
+  """Paragraphs that say what was done.
+
+  Args:
+    settings: of the study.
+    network: the classifier.
+    splits: its data.
+
+  Returns:
+    Text of the paragraphs.
+  """
+  tuning = settings.tuning
+  steps = tuning.steps(len(splits.train))
+  if settings.scope == 'global':
+    share = f'{100 * settings.fraction:g} % of all its surviving weights'
+  else:
+    share = (
+      f'{100 * settings.fraction:g} % of the surviving weights of every layer '
+      f'({100 * settings.output_fraction:g} % of the output layer)'
+    )
+  back = 'the values that they had before training'
+  if settings.rewind_step:
+    back = f'the values that they had after step {settings.rewind_step}'
+  return [
+    f'The network {network.name} was trained on {splits.train.name}; then, '
+    f'{settings.rounds} times over, {share} were removed, the smallest first, '
+    f'the others were put back to {back}, and what was left was trained '
+    'again. Each such ticket was trained beside controls with as many weights '
+    'in every layer.',
+    f'Every training ran for {steps} steps of {tuning.batch} images '
+    f'({tuning.optimizer}, learning rate {tuning.learning_rate:g} falling to 0 '
+    'along half a cosine). Every network was written to a file, read back, and '
+    'judged on images that it was not trained on.',
+  ]
+
+
+def notes(settings, figures: Sequence[Figures]) -> list[str]:
+  """What the figures say of the paper's two claims, and where they fall short.
+
+  Args:
+    settings: of the study.
+    figures: of every method in every round, the dense network's first.
+
+  Returns:
+    One text a note.
+  """
+  dense = figures[0]
+  tickets = [f for f in figures if f.method == TICKET]
+  rivals: dict[str, list[Figures]] = {}
+  for figure in figures[1:]:
+    if figure.method != TICKET:
+      rivals.setdefault(figure.method, []).append(figure)
+  found = []
+  if settings.smoke:
+    found.append('A smoke run: too little of everything for its figures.')
+  found.append(_accuracy(dense, tickets))
+  found += [_against(tickets, rival) for rival in rivals.values()]
+  found += _speed(dense, tickets, rivals)
+  if not settings.smoke:
+    found += _weaker(dense, tickets, rivals)
+  if settings.rewind_step:
+    found.append(
+      f'Tickets begin at step {settings.rewind_step} with the images and the '
+      'learning rate of the dense network; the steps before it, which they '
+      'skip, are counted. New random weights begin at step 0.'
+    )
+  return found
+
+
+def difference(
+  own: Sequence[float], other: Sequence[float]
+) -> tuple[float, float | None]:
+  """Mean of the differences seed by seed, and its standard error.
+
+  Args:
+    own: a value a seed.
+    other: of the same seeds.
+
+  Returns:
+    (mean, standard error); the latter None for one seed.
+  """
+  found = np.asarray(own, np.float64) - np.asarray(other, np.float64)
+  if found.size < 2:
+    return float(found.mean()), None
+  return float(found.mean()), float(found.std(ddof=1) / found.size**0.5)
+
+
+def clearly_above(own: Sequence[float], other: Sequence[float]) -> bool:
+  """Whether the mean difference is above twice its standard error."""
+  mean, error = difference(own, other)
+  return error is not None and mean > 0 and mean > 2 * error
+
+
+def _percent(share: float) -> str:
+  return f'{100 * share:.1f} %'
+
+
+def _points(own, other) -> str:
+  mean, error = difference(own, other)
+  text = f'{100 * mean:+.2f}'.replace('-', '\N{MINUS SIGN}')
+  return text if error is None else f'{text} (standard error {100 * error:.2f})'
+
+
+def _accuracy(dense, tickets) -> str:
+  mean = np.mean(dense.accuracy)
+  good = [t for t in tickets if np.mean(t.accuracy) >= mean]
+  best = max(tickets, key=lambda t: np.mean(t.accuracy))
+  text = (
+    f'Accuracy: the dense network classifies {_percent(mean)} of the test '
+    f'images correctly, the best ticket {_percent(np.mean(best.accuracy))} '
+    f'with {_percent(best.density)} of the weights. '
+  )
+  if not good:
+    return text + 'No ticket is as good as the dense network.'
+  last = min(good, key=lambda t: t.density)
+  return text + (
+    'The sparsest ticket that is as good as the dense network keeps '
+    f'{_percent(last.density)}.'
+  )
+
+
+def _against(tickets, rivals) -> str:
+  name = rivals[0].method.replace('_', ' ')
+  pairs = list(zip(tickets, rivals, strict=True))
+  above = [t for t, r in pairs if clearly_above(t.accuracy, r.accuracy)]
+  told = '; '.join(
+    f'{_percent(t.density)}: {_points(t.accuracy, r.accuracy)}'
+    for t, r in _spread(pairs)
+  )
+  return (
+    f'Tickets minus {name}, in points of accuracy at the end, by the weights '
+    f'that are left: {told}. In {len(above)} of {len(pairs)} rounds the '
+    'difference is above twice its standard error over seeds.'
+  )
+
+
+def _speed(dense, tickets, rivals) -> list[str]:
+  lines = {'dense': [dense] * len(tickets), 'tickets': tickets}
+  lines |= {name.replace('_', ' '): found for name, found in rivals.items()}
+  places = _spread(range(len(tickets)))
+  early, steps = [], []
+  for i in places:
+    early.append(
+      f'{_percent(tickets[i].density)} of the weights: '
+      + ', '.join(
+        f'{name} {_percent(np.mean(found[i].early))}'
+        for name, found in lines.items()
+      )
+    )
+    steps.append(
+      f'{_percent(tickets[i].density)} of the weights: '
+      + ', '.join(f'{name} {_steps(found[i])}' for name, found in lines.items())
+    )
+  return [
+    f'Speed of learning, accuracy on the validation images after '
+    f'{dense.early_step} steps. ' + '; '.join(early) + '.',
+    f'Speed of learning, steps to {_percent(dense.level)} of the validation '
+    'images, mean over seeds. ' + '; '.join(steps) + '.',
+  ]
+
+
+def _steps(figure: Figures) -> str:
+  reached = [step for step in figure.reached if step is not None]
+  if not reached:
+    return 'never'
+  if len(reached) < len(figure.reached):
+    return f'reached by {len(reached)} of {len(figure.reached)} seeds'
+  return f'{np.mean(reached):.0f}'
+
+
+def _weaker(dense, tickets, rivals) -> list[str]:
+  """Where the claims of the paper are not borne out."""
+  places = [i for i, t in enumerate(tickets) if _LOW <= t.density <= _HIGH]
+  if not places:
+    return [
+      'No round leaves a tenth to a fifth of the weights, which is where '
+      'the paper makes its claim.'
+    ]
+  found = []
+  low = [
+    tickets[i]
+    for i in places
+    if np.mean(tickets[i].accuracy) < np.mean(dense.accuracy)
+  ]
+  if low:
+    found.append(
+      'the paper’s tickets are at least as good as the dense network; here '
+      + ', '.join(
+        f'the one of {_percent(t.density)} differs by '
+        f'{_points(t.accuracy, dense.accuracy)} points'
+        for t in low
+      )
+    )
+  for name, rival in rivals.items():
+    equal = [
+      tickets[i]
+      for i in places
+      if not clearly_above(tickets[i].accuracy, rival[i].accuracy)
+    ]
+    if equal:
+      found.append(
+        f'the paper’s tickets end above {name.replace("_", " ")}; here the '
+        'difference is within twice its standard error at '
+        + ', '.join(_percent(t.density) for t in equal)
+      )
+  slow = [
+    tickets[i]
+    for i in places
+    if not clearly_above(tickets[i].early, dense.early)
+  ]
+  if slow:
+    found.append(
+      'the paper’s tickets learn faster than the dense network; here they are '
+      f'not clearly ahead after {dense.early_step} steps at '
+      + ', '.join(_percent(t.density) for t in slow)
+    )
+  if not found:
+    return [
+      'Between a tenth and a fifth of the weights the paper’s claims are borne '
+      'out: tickets are at least as good as the dense network, learn faster, '
+      'and end above the controls.'
+    ]
+  return [f'Weaker than the paper: {text}.' for text in found]
+
+
+def _spread(items):
+  """At most four of them, the last among them."""
+  items = list(items)
+  count = min(_TOLD, len(items))
+  picked = np.linspace(0, len(items) - 1, count + 1).round().astype(int)[1:]
+  return [items[i] for i in dict.fromkeys(picked.tolist())]

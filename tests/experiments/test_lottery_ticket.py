@@ -1,0 +1,185 @@
+"""The study from the command line, as small as it gets."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from compress import encode
+
+STUDY = 'lottery_ticket'
+FLAGS = ('--control=reinitialized', '--control=shuffled_weights')
+
+
+def start(*flags, output):
+  return subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      f'experiments.{STUDY}',
+      '--smoke',
+      f'--output_dir={output}',
+      *flags,
+    ],
+    capture_output=True,
+    text=True,
+    timeout=900,
+    check=False,
+  )
+
+
+def contents(folder):
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }
+
+
+def assert_refused(done, message):
+  assert done.returncode == 2, done.stderr
+  assert done.stdout == ''
+  assert done.stderr.count('\n') == 1
+  assert done.stderr.startswith('error: ')
+  assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    (['--fraction=1'], '--fraction=1: right is the share removed'),
+    (['--fraction=nan'], '--fraction=nan: right is the share removed'),
+    (
+      ['--scope=global', '--output_fraction=0.1'],
+      '--output_fraction: --scope=global',
+    ),
+    (['--level=100'], '--level=100: right is an accuracy in percent'),
+    (['--control=reinitialized'] * 2, '--control: a control is given twice'),
+    (['--learning_rate=0'], '--learning_rate=0'),
+    (['--rounds=0'], 'rounds'),
+  ],
+)
+def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
+  output = tmp_path / 'out'
+  assert_refused(start(*flags, output=output), message)
+  assert not output.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    (['--network=lenet6'], "network 'lenet6' is not known"),
+    (['--rewind_step=19'], '--rewind_step=19: a run has 19 steps'),
+    (['--data_path=here'], '--data_path: digits come with scikit-learn'),
+  ],
+)
+def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
+  output = tmp_path / 'out'
+  assert_refused(start(*flags, output=output), message)
+  assert not output.exists()
+
+
+@pytest.fixture(scope='module')
+def smoke(tmp_path_factory):
+  """The folder of a finished run, and what it printed."""
+  output = tmp_path_factory.mktemp('study') / 'out'
+  done = start(*FLAGS, '--rewind_step=3', output=output)
+  assert done.returncode == 0, done.stderr[-2000:]
+  return output, done.stdout
+
+
+def read(output):
+  return json.loads((output / 'report.json').read_text())
+
+
+@pytest.mark.slow
+def test_the_report_has_its_fields(smoke):
+  output, printed = smoke
+  last = printed.strip().splitlines()[-1]
+  assert last == f'report: {output.resolve()}/report.html'
+  report = read(output)
+  assert report['study'] == STUDY
+  dense, variants = report['reference'], report['variants']
+  assert (dense['name'], dense['params']) == ('lenet300', 50610)
+  # 19,200 and 30,000 weights lose 20 % a round, 1,000 of the output 10 %.
+  assert [(v['method'], v['params']) for v in variants] == [
+    (method, params)
+    for params in (40670, 32708)
+    for method in ('winning_ticket', 'reinitialized', 'shuffled_weights')
+  ]
+  assert variants[0]['sparsity'] == pytest.approx(9940 / 50200)
+  assert dense['macs'] == 50200 and variants[0]['macs'] == 50200 - 9940
+  for entry in (dense, *variants):
+    found = entry['accuracy']
+    assert 0 < found['mean'] <= 100 and found['n'] == 2
+    assert math.isfinite(found['std'])
+    assert entry['early']['step'] == 19
+    assert 0 <= entry['early']['accuracy']['mean'] <= 100
+    assert entry['steps_to_level']['level'] == 90
+    curve = entry['validation_accuracy']['mean']
+    assert len(curve) == len(report['marks'])
+  assert report['notes'][0].startswith('A smoke run')
+  assert any(note.startswith('Speed of learning') for note in report['notes'])
+  assert 'Baselines that were not run: random_masks.' in report['warnings']
+  page = (output / 'report.html').read_text()
+  assert 'Accuracy against compression' in page
+
+
+@pytest.mark.slow
+def test_the_files_hold_nested_tickets(smoke):
+  output, _ = smoke
+
+  def load(number, method, seed=1):
+    name = f'round_{number:02d}/{method}_seed{seed}.safetensors'
+    return encode.load(output / 'rounds' / name)
+
+  before = load(0, 'dense').tree['params']
+  for number in (1, 2):
+    found = load(number, 'winning_ticket')
+    assert found.metadata['round'] == number
+    again = load(number, 'reinitialized').tree['params']
+    for layer in ('fc1', 'fc2', 'classifier'):
+      mask = found.tree['params'][layer]['kernel'].mask
+      assert not np.any(mask & ~before[layer]['kernel'].mask)
+      np.testing.assert_array_equal(again[layer]['kernel'].mask, mask)
+    before = found.tree['params']
+
+
+@pytest.mark.slow
+def test_a_second_run_computes_nothing_anew(smoke):
+  output, _ = smoke
+  report = read(output)
+  kept = {p: b for p, b in contents(output).items() if 'rounds/' in p}
+  times = {p: os.stat(output / p).st_mtime_ns for p in kept}
+  done = start(*FLAGS, '--rewind_step=3', output=output)
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert 'step/s' not in done.stderr
+  assert {p: os.stat(output / p).st_mtime_ns for p in kept} == times
+  assert read(output) == report
+
+
+@pytest.mark.slow
+def test_an_interrupted_round_is_done_again_the_same(smoke):
+  output, _ = smoke
+  report = read(output)
+  last = output / 'rounds' / 'round_02'
+  (last / 'entry.json').unlink()
+  next(last.glob('winning_ticket*')).unlink()
+  done = start(*FLAGS, '--rewind_step=3', output=output)
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert 'round 2 of 2' in done.stderr and 'round 1 of 2' not in done.stderr
+  assert read(output) == report
+
+
+@pytest.mark.slow
+def test_another_setting_is_refused(smoke):
+  output, _ = smoke
+  before = contents(output)
+  done = start(*FLAGS, '--rewind_step=4', output=output)
+  assert_refused(done, 'another rewind_step (3, now 4)')
+  assert contents(output) == before
