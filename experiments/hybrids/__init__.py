@@ -1,0 +1,1 @@
+"""Pruning for groups of people, and pruning together with distillation."""
