@@ -20,9 +20,9 @@ Departures: exactly the wanted number stays (the code takes up to 1.1 times
 as many). As in the code, coefficients are those of the given kernels, not of
 kernels of norm 1, and both steps are done once, not in turns. The ridge of the
 refit pulls towards the present kernel, not to zero: with all channels kept and
-the same inputs it is reproduced exactly. A group is done where one layer reads
-it, so the stream of a residual network is left whole; sampling it for the first
-layer of a branch, as the paper does, would not make it smaller.
+the same inputs it is reproduced exactly. Biases stay. A group is done where one
+layer reads it, so the stream of a residual network is left whole; sampling it
+for the first layer of a branch, as the paper does, would not make it smaller.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -162,8 +162,9 @@ def channel_lasso(
   traced = graph.trace(apply, variables, inputs)
   original, sums = variables, sums or {}
   out = Reconstruction({}, variables, {}, {})
-  for name in sorted(set(named) - {group.name for group in groups}):
-    raise InputError(f'no group of channels is called {name!r}')
+  unknown = sorted(set(named) - {group.name for group in groups})
+  if unknown:
+    raise InputError(f'no group of channels is called {unknown[0]!r}')
   for group in groups:
     own = sparsity
     if isinstance(sparsity, Mapping):
