@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import jax
+
 README = (pathlib.Path(__file__).parent.parent / 'README.md').read_text(
   encoding='utf-8'
 )
@@ -12,24 +14,37 @@ README = (pathlib.Path(__file__).parent.parent / 'README.md').read_text(
 
 def test_the_api_example_runs(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  code = re.search(r'```python\n(.*?)```', README, re.DOTALL)[1]
+  first, second = re.findall(r'```python\n(.*?)```', README, re.DOTALL)[:2]
   names = {}
-  exec(compile(code, 'README.md', 'exec'), names)
+  exec(compile(first, 'README.md', 'exec'), names)
   assert names['embeddings'].shape == (8, 128)
+  full = names['embeddings']
+  exec(compile(second, 'README.md', 'exec'), names)
+  assert names['embeddings'].shape == full.shape
+  sizes = [
+    sum(leaf.size for leaf in jax.tree.leaves(tree))
+    for tree in (names['variables'], names['smaller'].variables)
+  ]
+  assert sizes[1] < 0.5 * sizes[0]
   assert (tmp_path / 'sface_w6.safetensors').stat().st_size == names['size']
   stored, small = names['again']['fc']['kernel'], names['small']['params']
   assert (stored == small['fc']['kernel']).all()
 
 
 def test_the_flags_exist():
-  done = subprocess.run(
-    [sys.executable, '-m', 'experiments.face_quantization', '--help'],
-    capture_output=True,
-    text=True,
-    check=True,
-    cwd=pathlib.Path(__file__).parent.parent,
-  )
-  known = set(re.findall(r'--(?:\[no\])?([a-z_]+)', done.stdout))
+  root = pathlib.Path(__file__).parent.parent
+  known = set()
+  for study in sorted((root / 'experiments').glob('*.py')):
+    if 'cli.run(' not in study.read_text(encoding='utf-8'):
+      continue
+    done = subprocess.run(
+      [sys.executable, '-m', f'experiments.{study.stem}', '--help'],
+      capture_output=True,
+      text=True,
+      check=True,
+      cwd=root,
+    )
+    known |= set(re.findall(r'--(?:\[no\])?([a-z_]+)', done.stdout))
   mentioned = set(re.findall(r'--(?:no)?([a-z_]+)', README)) - {'help'}
   known_with_no = known | {f'no{flag}' for flag in known}
   assert mentioned <= known_with_no, mentioned - known_with_no
