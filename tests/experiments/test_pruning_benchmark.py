@@ -1,0 +1,171 @@
+"""The benchmarks of pruning from the command line, as small as they get."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+
+def start(*flags, module='pruning_benchmark'):
+  return subprocess.run(
+    [sys.executable, '-m', f'experiments.{module}', *flags],
+    capture_output=True,
+    text=True,
+    timeout=900,
+    check=False,
+  )
+
+
+def contents(folder):
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }
+
+
+def assert_refused(done, message):
+  assert done.returncode == 2, done.stderr
+  assert done.stdout == ''
+  assert done.stderr.count('\n') == 1
+  assert done.stderr.startswith('error: ')
+  assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    (['--compression=1'], '--compression=1: right is a number above 1'),
+    (['--compression=2,two'], '--compression=two'),
+    (['--compression=2,2.0'], 'given twice'),
+    (['--learning_rates='], '--learning_rates is empty'),
+    (['--method=magic'], '--method=magic: right would be one of random'),
+    (['--method=snip', '--method=snip'], 'given twice'),
+    (['--network=vgg'], 'network'),
+    (['--compression=500'], 'compression 500 cannot be met'),
+  ],
+)
+def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
+  output = tmp_path / 'out'
+  assert_refused(start(*flags, f'--output_dir={output}'), message)
+  assert not output.exists()
+
+
+def test_a_folder_that_is_not_its_own(tmp_path):
+  (tmp_path / 'holiday.jpg').write_bytes(b'')
+  done = start('--smoke', f'--output_dir={tmp_path}')
+  assert_refused(done, 'not empty, and no output of pruning_benchmark')
+  assert contents(tmp_path) == {'holiday.jpg': b''}
+
+
+@pytest.fixture(scope='module')
+def smoke(tmp_path_factory):
+  """The folder of a finished run, and what it printed."""
+  output = tmp_path_factory.mktemp('benchmark') / 'out'
+  done = start('--smoke', f'--output_dir={output}')
+  assert done.returncode == 0, done.stderr[-2000:]
+  return output, done.stdout
+
+
+def read(output):
+  return json.loads((output / 'report.json').read_text())
+
+
+@pytest.mark.slow
+def test_prints_the_table_and_where_the_report_is(smoke):
+  output, printed = smoke
+  last = printed.strip().splitlines()[-1]
+  assert last == f'report: {output.resolve()}/report.html'
+  for name in ('random 2×', 'magnitude_global 4×', 'snip 4×', 'depgraph 2×'):
+    assert name in printed
+
+
+@pytest.mark.slow
+def test_every_method_meets_its_ratios(smoke):
+  report = read(smoke[0])
+  methods = {
+    'random',
+    'magnitude_layer',
+    'magnitude_global',
+    'snip',
+    'random_channels',
+    'depgraph',
+  }
+  assert {v['method'] for v in report['variants']} == methods
+  assert len(report['variants']) == 2 * len(methods)
+  total = report['reference']['params']
+  for variant in report['variants']:
+    asked = variant['requested']
+    assert asked * 0.999 <= variant['compression'] < asked * 1.1
+    assert variant['compression'] == pytest.approx(total / variant['params'])
+    assert variant['sparsity'] == pytest.approx(1 - variant['params'] / total)
+    assert set(variant['accuracy']) == {'mean', 'std', 'n'}
+    assert variant['accuracy']['n'] == variant['accuracy_before']['n'] == 2
+    assert variant['speedup']['theoretical'] > 1
+    assert variant['bytes']['on_disk'] < report['reference']['bytes']['on_disk']
+
+
+@pytest.mark.slow
+def test_only_what_was_removed_is_timed(smoke):
+  for variant in read(smoke[0])['variants']:
+    removed = variant['method'] in ('depgraph', 'random_channels')
+    assert ('measured' in variant['speedup']) == removed
+    assert ('widths' in variant) == removed
+    assert variant['execution'] == ('float' if removed else 'masked')
+
+
+@pytest.mark.slow
+def test_a_stored_network_is_the_one_that_was_judged(smoke):
+  from compress import data
+  from experiments.classification import evaluation, networks, pruning_lab
+
+  splits = data.load_digits()
+  # As a smoke run takes them.
+  train, test = (
+    data.take_images(part, np.arange(96)) for part in (splits[0], splits[2])
+  )
+  network = networks.make_classifier(
+    'lenet5', image_shape=(8, 8, 1), classes=10
+  )
+  place = smoke[0] / 'networks' / 'depgraph_4x'
+  apply, variables = pruning_lab.restore(network, place / 'seed1.safetensors')
+  predict = evaluation.make_predictor(apply, scaling=data.pixel_scaling(train))
+  found = evaluation.evaluate(predict, variables, test)
+  entry = json.loads((place / 'entry.json').read_text())
+  assert 100 * found.top1 == pytest.approx(entry['per_seed'][1]['accuracy'])
+
+
+@pytest.mark.slow
+def test_a_second_run_does_nothing_anew(smoke):
+  output, _ = smoke
+  before = contents(output)
+  done = start('--smoke', f'--output_dir={output}')
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert contents(output) == before
+  other = start('--smoke', '--batch=32', f'--output_dir={output}')
+  assert_refused(other, 'was made with another batch')
+
+
+@pytest.mark.slow
+def test_the_timings_work(tmp_path):
+  path = tmp_path / 'figures.json'
+  done = start('--smoke', f'--json={path}', module='benchmarks.pruning')
+  assert done.returncode == 0, done.stderr[-2000:]
+  found = json.loads(path.read_text())
+  assert set(found) == {'removal', 'masks', 'analysis'}
+  assert 0 < found['removal']['bytes'] < 0.6
+  for name in found:
+    assert name in done.stdout and found[name]['value'] > 0
+
+
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    (['--sparsity=1'], '--sparsity=1: right is the fraction removed'),
+    (['--json=/no/such/folder/x.json'], 'there is no folder'),
+  ],
+)
+def test_timings_refuse_bad_flags(flags, message):
+  assert_refused(start(*flags, module='benchmarks.pruning'), message)
