@@ -75,6 +75,8 @@ class Fairness:
       if prune.is_kernel(path, leaf)
     }
     self._method = prune.fixed_masks(self._full)
+    self._dense = functools.lru_cache(maxsize=1)(self._train_dense)
+    self._trainer = functools.cache(self._make_trainer)
 
   def versions(self) -> list[Version]:
     """All rows, the reference first."""
@@ -92,9 +94,7 @@ class Fairness:
     dense = self._dense(seed)
     if version.sparsity is None:
       return self._judge(dense)
-    importance = (
-      _size if version.method == 'magnitude' else functools.partial(self._worth)
-    )
+    importance = _size if version.method == 'magnitude' else self._worth
     rules = [('classifier/.*', KEEP), ('.*kernel', version.sparsity)]
     rounds = prune.prune_fairly(
       functools.partial(self._retrain, seed),
@@ -121,14 +121,12 @@ class Fairness:
       )
     return lines
 
-  @functools.lru_cache(maxsize=2)  # noqa: B019
-  def _dense(self, seed):
+  def _train_dense(self, seed):
     trainer = self._trainer(self._settings.epochs)
     start = self._network.init(jax.random.key(seed))
     return self._run(trainer, start, seed, self._full)['params']
 
-  @functools.cache  # noqa: B019
-  def _trainer(self, epochs):
+  def _make_trainer(self, epochs):
     return make_trainer(
       self._network,
       self._train,
@@ -163,7 +161,7 @@ class Fairness:
   def _worth(self, params, masks):
     images = self._scaling(self._train.images)
     batches = []
-    for start in range(0, len(images) - len(images) % _BATCH or 1, _BATCH):
+    for start in range(0, len(images), _BATCH):
       rows = slice(start, start + _BATCH)
       batch = {'images': images[rows], 'labels': self._train.labels[rows]}
       batches.append((batch, self._members[rows].astype(np.int32)))

@@ -61,6 +61,7 @@ class Restoration:
       image_shape=digits.train.image_shape,
       classes=len(digits.train.classes),
     )
+    self._original = functools.lru_cache(maxsize=1)(self._train_original)
 
   def versions(self) -> list[Version]:
     """All rows, the reference first."""
@@ -142,8 +143,7 @@ class Restoration:
     )
     return small._replace(variables=variables)
 
-  @functools.lru_cache(maxsize=2)  # noqa: B019
-  def _original(self, seed):
+  def _train_original(self, seed):
     found = train_classifier(
       self._network,
       self._network.init(jax.random.key(seed)),

@@ -61,6 +61,7 @@ class Students:
     self._full = lottery_ticket.full_masks(
       jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes), _RULES
     )
+    self._teachers = functools.lru_cache(maxsize=1)(self._train_teachers)
 
   def versions(self) -> list[Version]:
     """All rows, the reference first."""
@@ -130,8 +131,7 @@ class Students:
     )
     return networks.from_module('lenet5', module, image_shape=train.image_shape)
 
-  @functools.lru_cache(maxsize=1)  # noqa: B019
-  def _teachers(self, seed) -> list[tuple[Teacher, Any]]:
+  def _train_teachers(self, seed) -> list[tuple[Teacher, Any]]:
     """The dense teacher and those of every round, with their masks."""
     trainer = make_trainer(
       self._network,
