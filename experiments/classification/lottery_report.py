@@ -111,6 +111,7 @@ def _figures(method, density, runs, marks, settings) -> Figures:
   return Figures(
     method=method,
     density=density,
+    before=tuple(run['before'] for run in runs),
     accuracy=tuple(run['test']['top1'] for run in runs),
     early_step=int(marks[early]),
     early=tuple(run['accuracy'][early] for run in runs),
@@ -130,11 +131,16 @@ def _entry(figure: Figures, runs, marks) -> dict[str, Any]:
   lowest = [float(marks[np.argmin(run['cross_entropy'])]) for run in runs]
   reached = [step for step in figure.reached if step is not None]
   return {
-    **audit.accuracy_entry(judged),
+    **{k: _tidy(v) for k, v in audit.accuracy_entry(judged).items()},
+    'accuracy_before': _tidy(
+      audit.over_runs([100 * value for value in figure.before])
+    ),
     'cross_entropy': audit.over_runs([j.cross_entropy for j in judged]),
     'early': {
       'step': figure.early_step,
-      'accuracy': audit.over_runs([100 * value for value in figure.early]),
+      'accuracy': _tidy(
+        audit.over_runs([100 * value for value in figure.early])
+      ),
     },
     'steps_to_level': {
       'level': 100 * figure.level,
@@ -152,6 +158,11 @@ def _entry(figure: Figures, runs, marks) -> dict[str, Any]:
       for run in runs
     ],
   }
+
+
+def _tidy(figure: dict[str, Any]) -> dict[str, Any]:
+  """Without the last digits, where equal accuracies seem to differ."""
+  return {k: v if v is None else round(v, 9) for k, v in figure.items()}
 
 
 def _mean(runs, key) -> list[float]:

@@ -316,11 +316,14 @@ class _Study:
         jax.tree.map(Dense, carried['early']),
       )
     restored = packed_lib.unpack_tree(encode.load(path).tree)
-    judged = evaluation.evaluate(self.predict, restored, self.splits.test)
+    test = self.splits.test
+    judged = evaluation.evaluate(self.predict, restored, test)
+    before = evaluation.evaluate(self.predict, row.variables, test)
     curve = np.asarray(carried['curve'], np.float64)
     return {
       'method': row.method,
       'seed': row.seed,
+      'before': before.top1,
       'test': judged._asdict(),
       'on_disk': size,
       'accuracy': curve[:, 0].round(6).tolist(),

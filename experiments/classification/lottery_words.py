@@ -17,6 +17,8 @@ TICKET = 'winning_ticket'
 # The densities that the paper's claim is about.
 _LOW, _HIGH = 0.1, 0.21
 _TOLD = 4
+# Accuracies this close are the same number of images.
+_EQUAL = 1e-9
 
 METHODS: dict[str, dict[str, str]] = {
   'dense': {'summary': 'The whole network.'},
@@ -65,7 +67,8 @@ class Figures(NamedTuple):
   Attributes:
     method: 'dense', 'winning_ticket' or a control.
     density: share of the weights that is left.
-    accuracy: on the test images, after training.
+    before: accuracy on the test images, not yet trained.
+    accuracy: the same after training.
     early_step: an early step.
     early: accuracy on the validation images after it.
     reached: the step at which that accuracy came to `level`; None if never.
@@ -74,6 +77,7 @@ class Figures(NamedTuple):
 
   method: str
   density: float
+  before: tuple[float, ...]
   accuracy: tuple[float, ...]
   early_step: int
   early: tuple[float, ...]
@@ -144,6 +148,7 @@ def notes(settings, figures: Sequence[Figures]) -> list[str]:
   found.append(_accuracy(dense, tickets))
   found += [_against(tickets, rival) for rival in rivals.values()]
   found += _speed(dense, tickets, rivals)
+  found.append(_before(settings, dense, tickets, rivals))
   if not settings.smoke:
     found += _weaker(dense, tickets, rivals)
   if settings.rewind_step:
@@ -191,7 +196,7 @@ def _points(own, other) -> str:
 
 def _accuracy(dense, tickets) -> str:
   mean = np.mean(dense.accuracy)
-  good = [t for t in tickets if np.mean(t.accuracy) >= mean]
+  good = [t for t in tickets if np.mean(t.accuracy) >= mean - _EQUAL]
   best = max(tickets, key=lambda t: np.mean(t.accuracy))
   text = (
     f'Accuracy: the dense network classifies {_percent(mean)} of the test '
@@ -247,6 +252,29 @@ def _speed(dense, tickets, rivals) -> list[str]:
   ]
 
 
+def _before(settings, dense, tickets, rivals) -> str:
+  lines = {'dense': [dense] * len(tickets), 'tickets': tickets}
+  lines |= {name.replace('_', ' '): found for name, found in rivals.items()}
+  told = '; '.join(
+    f'{_percent(tickets[i].density)} of the weights: '
+    + ', '.join(
+      f'{name} {_percent(np.mean(found[i].before))}'
+      for name, found in lines.items()
+    )
+    for i in _spread(range(len(tickets)))
+  )
+  when = 'Where they begin' if settings.rewind_step else 'Before any training'
+  text = f'{when}, accuracy on the test images. {told}.'
+  ahead = [t for t in tickets if np.mean(t.before) > 2 * np.mean(dense.before)]
+  if ahead and not settings.rewind_step:
+    text += (
+      ' The masks alone hold some of what was learned (Zhou, Lan, Liu, '
+      'Yosinski, 2019, arXiv:1905.01067): part of the tickets’ speed is this '
+      'head start.'
+    )
+  return text
+
+
 def _steps(figure: Figures) -> str:
   reached = [step for step in figure.reached if step is not None]
   if not reached:
@@ -257,58 +285,57 @@ def _steps(figure: Figures) -> str:
 
 
 def _weaker(dense, tickets, rivals) -> list[str]:
-  """Where the claims of the paper are not borne out."""
+  """Where the claims of the paper are borne out, and where not."""
   places = [i for i, t in enumerate(tickets) if _LOW <= t.density <= _HIGH]
   if not places:
     return [
       'No round leaves a tenth to a fifth of the weights, which is where '
       'the paper makes its claim.'
     ]
-  found = []
-  low = [
-    tickets[i]
-    for i in places
-    if np.mean(tickets[i].accuracy) < np.mean(dense.accuracy)
-  ]
-  if low:
-    found.append(
-      'the paper’s tickets are at least as good as the dense network; here '
-      + ', '.join(
-        f'the one of {_percent(t.density)} differs by '
-        f'{_points(t.accuracy, dense.accuracy)} points'
-        for t in low
-      )
-    )
+  held, found = [], []
+
+  def claim(text, fails, told):
+    if fails:
+      found.append(f'{text}; here {told} {", ".join(fails)}')
+    else:
+      held.append(text)
+
+  claim(
+    'tickets are at least as good as the dense network',
+    [
+      f'{_percent(t.density)} ({_points(t.accuracy, dense.accuracy)} points)'
+      for t in (tickets[i] for i in places)
+      if np.mean(t.accuracy) < np.mean(dense.accuracy) - _EQUAL
+    ],
+    'the mean is lower at',
+  )
   for name, rival in rivals.items():
-    equal = [
-      tickets[i]
-      for i in places
-      if not clearly_above(tickets[i].accuracy, rival[i].accuracy)
-    ]
-    if equal:
-      found.append(
-        f'the paper’s tickets end above {name.replace("_", " ")}; here the '
-        'difference is within twice its standard error at '
-        + ', '.join(_percent(t.density) for t in equal)
-      )
-  slow = [
-    tickets[i]
-    for i in places
-    if not clearly_above(tickets[i].early, dense.early)
-  ]
-  if slow:
-    found.append(
-      'the paper’s tickets learn faster than the dense network; here they are '
-      f'not clearly ahead after {dense.early_step} steps at '
-      + ', '.join(_percent(t.density) for t in slow)
+    claim(
+      f'tickets end above {name.replace("_", " ")}',
+      [
+        _percent(tickets[i].density)
+        for i in places
+        if not clearly_above(tickets[i].accuracy, rival[i].accuracy)
+      ],
+      'the difference is within twice its standard error at',
     )
-  if not found:
-    return [
-      'Between a tenth and a fifth of the weights the paper’s claims are borne '
-      'out: tickets are at least as good as the dense network, learn faster, '
-      'and end above the controls.'
-    ]
-  return [f'Weaker than the paper: {text}.' for text in found]
+  claim(
+    'tickets learn faster than the dense network',
+    [
+      _percent(tickets[i].density)
+      for i in places
+      if not clearly_above(tickets[i].early, dense.early)
+    ],
+    f'they are not clearly ahead after {dense.early_step} steps at',
+  )
+  notes = [f'Weaker than the paper, where {text}.' for text in found]
+  if held:
+    notes.append(
+      'As in the paper, between a tenth and a fifth of the weights: '
+      + '; '.join(held)
+      + '.'
+    )
+  return notes
 
 
 def _spread(items):
