@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from compress import audit
@@ -11,8 +12,6 @@ from experiments.classification.lottery_words import Figures
 
 TICKET = lottery_words.TICKET
 CONTROLS = ('reinitialized', 'random_masks', 'shuffled_weights')
-# At which density the curves of training are drawn: about a fifth is left.
-_DRAWN = 0.21
 
 
 def make_report(
@@ -24,7 +23,7 @@ def make_report(
   rounds: Sequence[Mapping[str, Any]],
   macs: Mapping[str, int],
   command: str,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> dict[str, Any]:
   """Words the report.
 
   Args:
@@ -37,15 +36,12 @@ def make_report(
     command: the command line.
 
   Returns:
-    The report and the curves, for `audit.write_report`.
+    The report, for `audit.write_report`.
   """
   size, work = _dense_cost(network)
   whole = rounds[0]['left']
   total = sum(whole.values())
-  entries, figures, curves = [], [], {}
-  drawn = min(
-    rounds, key=lambda r: abs(sum(r['left'].values()) / total - _DRAWN)
-  )
+  entries, figures = [], []
   for found in rounds:
     left = found['left']
     density = sum(left.values()) / total
@@ -69,9 +65,6 @@ def make_report(
         }
       )
       figures.append(figure)
-      if found['round'] in (0, drawn['round']):
-        loss = np.mean([run['loss'] for run in runs], axis=0)
-        curves[name] = {'step': np.arange(1, len(loss) + 1), 'loss': loss}
   methods = {name: lottery_words.METHODS[name] for name in _methods(entries)}
   report = {
     'study': 'lottery_ticket',
@@ -91,7 +84,7 @@ def make_report(
   report['warnings'] = audit.missing_evidence(
     report, baselines=('reinitialized', 'random_masks')
   )
-  return report, {'training': curves}
+  return report
 
 
 def _methods(entries):
@@ -99,8 +92,6 @@ def _methods(entries):
 
 
 def _dense_cost(network) -> tuple[int, int]:
-  import jax
-
   found = network.cost(jax.eval_shape(network.init, jax.random.key(0)))
   return found.parameters, found.macs
 

@@ -146,7 +146,7 @@ def run(
   )
   study = _Study(settings, splits, network, marks, output)
   rounds = [study.round(i) for i in range(settings.rounds + 1)]
-  report, curves = lottery_report.make_report(
+  report = lottery_report.make_report(
     settings=settings,
     network=network,
     splits=splits,
@@ -155,7 +155,7 @@ def run(
     macs=_macs(network),
     command=command,
   )
-  paths = audit.write_report(report, curves, output)
+  paths = audit.write_report(report, {}, output)
   return audit.format_table(report), paths
 
 
