@@ -140,9 +140,10 @@ def main() -> None:
   methods = _methods()
   from compress import audit
   from experiments.classification import pruning_report, pruning_study
+  from experiments.classification.pruning_settings import Settings
 
   smoke = _SMOKE.value
-  settings = pruning_study.Settings(
+  settings = Settings(
     dataset=_DATASET.value,
     data_dir=_DATA_DIR.value,
     network=_NETWORK.value,
@@ -152,7 +153,7 @@ def main() -> None:
     pretraining_epochs=1 if smoke else _PRETRAINING_EPOCHS.value,
     tuning_epochs=1 if smoke else _TUNING_EPOCHS.value,
     pretraining_rate=_PRETRAINING_RATE.value,
-    learning_rates=rates[:1] if smoke else rates,
+    learning_rates=(_PRETRAINING_RATE.value,) if smoke else rates,
     batch=_BATCH.value,
     smoke=smoke,
   )

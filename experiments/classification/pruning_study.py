@@ -7,6 +7,7 @@ method and ratio is kept in a folder of its own and made once.
 """
 
 import dataclasses
+import functools
 import json
 import pathlib
 from typing import Any
@@ -15,57 +16,21 @@ import jax
 import numpy as np
 import tqdm
 
-from compress import audit, data, graph, prune
+from compress import audit, data, graph
 from compress.compressor import State
 from compress.errors import InputError
 from experiments import folder as folder_lib
 from experiments.classification import evaluation, networks, pruning_lab
+from experiments.classification.pruning_choice import Choice
 from experiments.classification.pruning_lab import MASKS, Lab, train_masked
-from experiments.classification.pruning_methods import (
-  METHODS,
-  Method,
-  choose_masks,
+from experiments.classification.pruning_methods import METHODS, Method
+from experiments.classification.pruning_scores import Bench
+from experiments.classification.pruning_settings import (
+  NETWORKS,
+  Settings,
+  load_splits,
 )
-from experiments.classification.pruning_scores import Bench, kernels
 from experiments.classification.training import Tuning
-
-NETWORKS = {
-  'lenet_300_100': 'lenet300',
-  'lenet_5': 'lenet5',
-  'resnet20': 'cifar_resnet20',
-}
-_HALVINGS = 14
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """The flags of the binary; see its `--help`."""
-
-  dataset: str
-  data_dir: str | None
-  network: str
-  methods: tuple[str, ...]
-  ratios: tuple[float, ...]
-  seeds: int
-  pretraining_epochs: int
-  tuning_epochs: int
-  pretraining_rate: float
-  learning_rates: tuple[float, ...]
-  batch: int
-  smoke: bool
-
-
-def load_splits(settings: Settings) -> data.ImageSplits:
-  """The images, in three parts."""
-  if settings.dataset == 'digits':
-    splits = data.load_digits()
-  else:
-    splits = data.load_tfds(settings.dataset, settings.data_dir)
-  if not settings.smoke:
-    return splits
-  return data.ImageSplits(
-    *(data.take_images(part, np.arange(min(96, len(part)))) for part in splits)
-  )
 
 
 class Study:
@@ -88,11 +53,8 @@ class Study:
       classes=len(self.splits.train.classes),
     )
     self.scaling = data.pixel_scaling(self.splits.train)
-    self.bench = Bench(self.network, self.splits.train, self.scaling)
-    self.total = _size(self.bench.shapes)
-    self.sparsities = {
-      ratio: self._sparsity(ratio) for ratio in settings.ratios
-    }
+    bench = Bench(self.network, self.splits.train, self.scaling)
+    self.choice = Choice(bench, settings.ratios)
     self.output = folder_lib.open_folder(
       output_dir,
       'pruning_benchmark',
@@ -100,7 +62,6 @@ class Study:
       resume=resume,
     )
     self.skipped: list[str] = []
-    self._scores: dict[tuple[str, int], Any] = {}
 
   def run(self) -> None:
     """Makes whatever is not there yet."""
@@ -138,12 +99,6 @@ class Study:
     """The learning rate, and what the others gave on validation images."""
     return _read(self.output / 'learning_rate.json')
 
-  def _sparsity(self, ratio: float) -> float:
-    """Of the kernels, where all else stays."""
-    prunable = _size(kernels(self.bench.shapes['params']))
-    fraction = prune.keep_fraction(self.total, self.total - prunable, ratio)
-    return 1 - fraction
-
   def _entry(self, method: str, ratio: float) -> pathlib.Path:
     return self._place(method, ratio) / 'entry.json'
 
@@ -160,11 +115,15 @@ class Study:
     )
     first = dataclasses.replace(scratch, epochs=settings.pretraining_epochs)
     seeds = range(settings.seeds)
-    self.initial = [self.network.init(jax.random.key(seed)) for seed in seeds]
+    self.choice.initial = [
+      self.network.init(jax.random.key(seed)) for seed in seeds
+    ]
     files = [
       self.output / 'pretrained' / f'seed{seed}.safetensors' for seed in seeds
     ]
 
+    # Labs of one rate share their programs.
+    @functools.cache
     def make_lab(rate):
       tuning = Tuning(
         epochs=settings.tuning_epochs, learning_rate=rate, batch=settings.batch
@@ -175,12 +134,12 @@ class Study:
 
     if not all(path.is_file() for path in files):
       lab = make_lab(settings.learning_rates[0])
-      states = [MASKS.init(start['params']) for start in self.initial]
-      made = train_masked(lab.masked(first), self.initial, states)
+      states = [MASKS.init(start['params']) for start in self.choice.initial]
+      made = train_masked(lab.masked(first), self.choice.initial, states)
       for path, one in zip(files, made, strict=True):
         tree = pruning_lab.dense_tree(one.variables)
         pruning_lab.store(path, tree, {'network': settings.network})
-    self.trained = [pruning_lab.read(path) for path in files]
+    self.choice.trained = [pruning_lab.read(path) for path in files]
     if not (self.output / 'learning_rate.json').is_file():
       self._choose_rate(make_lab)
     self.lab = make_lab(self.rates()['chosen'])
@@ -193,12 +152,12 @@ class Study:
     ratio = self.settings.ratios[len(self.settings.ratios) // 2]
     method = METHODS['magnitude_layer']
     states = [
-      State((), {'masks': self._masks(method, seed, ratio).masks})
+      State((), {'masks': self.choice.masks(method, seed, ratio).masks})
       for seed in range(self.settings.seeds)
     ]
     for rate in rates if len(rates) > 1 else ():
       lab = make_lab(rate)
-      made = train_masked(lab.masked(lab.tuning), self.trained, states)
+      made = train_masked(lab.masked(lab.tuning), self.choice.trained, states)
       judged = [lab.judge(lab.predict, one.compressed) for one in made]
       found[f'{rate:g}'] = 100 * float(
         np.mean([j.validation.top1 for j in judged])
@@ -212,15 +171,15 @@ class Study:
   def _run_dense(self) -> None:
     """The dense network, trained on as the pruned ones are."""
     lab = self.lab
-    before = [lab.judge(lab.predict, one) for one in self.trained]
-    states = [MASKS.init(start['params']) for start in self.trained]
-    made = train_masked(lab.masked(lab.tuning), self.trained, states)
+    before = [lab.judge(lab.predict, one) for one in self.choice.trained]
+    states = [MASKS.init(start['params']) for start in self.choice.trained]
+    made = train_masked(lab.masked(lab.tuning), self.choice.trained, states)
     rows = []
     for seed, one in enumerate(made):
       path = self.output / 'networks' / 'dense' / f'seed{seed}.safetensors'
       tree = pruning_lab.dense_tree(one.compressed)
       size = pruning_lab.store(path, tree, {'network': self.settings.network})
-      rows.append(self._count(pruning_lab.read(path)) | {'bytes': size})
+      rows.append(self.choice.count(pruning_lab.read(path)) | {'bytes': size})
     self._write('dense', 'dense', None, lab.predict, rows, before, {})
 
   def _run_one(self, method: Method, ratio: float) -> None:
@@ -240,12 +199,12 @@ class Study:
     starts, states, compressor = [], [], MASKS
     for seed in range(self.settings.seeds):
       if method.moving is not None:
-        variables = self._start(method, seed)
-        own = method.moving(self.sparsities[ratio], steps, seed)
+        variables = self.choice.start(method, seed)
+        own = method.moving(self.choice.sparsities[ratio], steps, seed)
         compressor = own if seed == 0 else compressor
         states.append(own.init(variables['params']))
       else:
-        chosen = self._masks(method, seed, ratio)
+        chosen = self.choice.masks(method, seed, ratio)
         variables = chosen.variables
         states.append(State((), {'masks': chosen.masks}))
       starts.append(variables)
@@ -259,7 +218,7 @@ class Study:
     if method.moving is None:
       trainer = lab.masked(lab.budget(method))
     else:
-      trainer = lab.moving(method, compressor, self.sparsities[ratio])
+      trainer = lab.moving(method, compressor, self.choice.sparsities[ratio])
     together = method.moving is None or method.one_program
     made = train_masked(trainer, starts, states, together=together)
     rows = []
@@ -269,16 +228,16 @@ class Study:
       tree = {**tree, 'params': compressor.pack(params, one.state)}
       path = self._place(method.name, ratio) / f'seed{seed}.safetensors'
       size = pruning_lab.store(path, tree, self._metadata(method, ratio))
-      rows.append(self._count(pruning_lab.read(path)) | {'bytes': size})
+      rows.append(self.choice.count(pruning_lab.read(path)) | {'bytes': size})
     self._write(method.name, None, ratio, lab.predict, rows, before, {})
 
   def _run_channels(self, method: Method, ratio: float) -> None:
     lab, place = self.lab, self._place(method.name, ratio)
     smaller, kept, widths = [], [], []
     for seed in range(self.settings.seeds):
-      keep = self._keep(method, seed, ratio)
+      keep = self.choice.keep(method, seed, ratio)
       network, variables, shrunk = networks.shrink(
-        self.network, self.trained[seed], keep, verify=seed == 0
+        self.network, self.choice.trained[seed], keep, verify=seed == 0
       )
       smaller.append((network, variables))
       kept.append(graph.describe_kept(shrunk.kept, shrunk.shapes))
@@ -318,67 +277,6 @@ class Study:
     }
     predict = [program.predict for program in programs]
     self._write(method.name, None, ratio, predict, rows, before, extra)
-
-  def _start(self, method: Method, seed: int):
-    return (self.initial if method.initial else self.trained)[seed]
-
-  def _score(self, method: Method, seed: int):
-    """Scores do not depend on the ratio."""
-    if method.score is None:
-      return None
-    key = method.name, seed
-    if key not in self._scores:
-      variables = self._start(method, seed)
-      self._scores[key] = method.score(self.bench, variables, seed)
-    return self._scores[key]
-
-  def _masks(self, method: Method, seed: int, ratio: float):
-    return choose_masks(
-      method,
-      self.bench,
-      self._start(method, seed),
-      seed=seed,
-      ratio=ratio,
-      sparsity=self.sparsities[ratio],
-      found=self._score(method, seed),
-    )
-
-  def _keep(self, method: Method, seed: int, ratio: float):
-    """Channels that stay: the most that leave the parameters asked for."""
-    importance = self._score(method, seed)
-    budget = self.total / ratio
-
-    def at(sparsity):
-      keep = prune.keep_channels(importance, sparsity, scope=method.scope)
-      small = graph.shrink(
-        self.network.apply,
-        self.bench.shapes,
-        keep,
-        groups=self.bench.groups,
-        verify=False,
-      )
-      return keep, _size(small.variables)
-
-    low, high = 0.0, float(np.nextafter(1.0, 0.0))
-    best, left = at(high)
-    if left > budget:
-      raise InputError(
-        f'{left:,} parameters are left with one channel of each layer, more '
-        f'than {budget:,.0f}'
-      )
-    for _ in range(_HALVINGS):
-      middle = (low + high) / 2
-      keep, left = at(middle)
-      if left <= budget:
-        best, high = keep, middle
-      else:
-        low = middle
-    return best
-
-  def _count(self, variables) -> dict[str, int]:
-    """Parameters and operations that are not zero."""
-    found = prune.sparsity_report(variables['params'], macs=self.bench.macs)
-    return {'params': found.size_nz, 'macs': found.flops_nz}
 
   def _metadata(self, method: Method, ratio: float) -> dict[str, Any]:
     return {
@@ -433,7 +331,7 @@ class Study:
     found = _read(path) if path.is_file() else {}
     if set(places) <= set(found):
       return found
-    functions = {'dense': (self.network.apply, self.trained[0])}
+    functions = {'dense': (self.network.apply, self.choice.trained[0])}
     for key, place in places.items():
       file = place / 'seed0.safetensors'
       functions[key] = pruning_lab.restore(self.network, file)
@@ -442,11 +340,6 @@ class Study:
     found = evaluation.measure_latency(functions, images, **options)
     folder_lib.write_json(path, found)
     return found
-
-
-def _size(tree) -> int:
-  params = tree.get('params', tree)
-  return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
 
 
 def _over(values):

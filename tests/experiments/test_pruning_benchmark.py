@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from experiments.classification import pruning_methods, pruning_words
+
 
 def start(*flags, module='pruning_benchmark'):
   return subprocess.run(
@@ -51,6 +53,16 @@ def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
   output = tmp_path / 'out'
   assert_refused(start(*flags, f'--output_dir={output}'), message)
   assert not output.exists()
+
+
+def test_help_names_every_method():
+  done = start('--help')
+  assert done.returncode == 0
+  words = done.stdout.replace(',', ' ').replace('.', ' ').split()
+  assert set(pruning_methods.METHODS) <= set(words)
+  assert set(pruning_methods.METHODS) <= set(pruning_words.METHODS)
+  for name, claim in pruning_words.CLAIMS.items():
+    assert {name, claim.over} <= set(pruning_methods.METHODS)
 
 
 def test_a_folder_that_is_not_its_own(tmp_path):
