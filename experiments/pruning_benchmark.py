@@ -46,8 +46,8 @@ _METHOD = flags.DEFINE_multi_string(
   'method',
   None,
   'Methods beside the controls; repeat the flag for several. Default: all. '
-  'Weights: random, magnitude_layer, magnitude_global, magnitude_erk, '
-  'gradient_layer, gradient_global, brain_damage, wanda, sparsegpt, n_m, '
+  'Weights: random, layer_magnitude, global_magnitude, erk_magnitude, '
+  'layer_gradient, global_gradient, brain_damage, wanda, sparsegpt, n_m, '
   'gradual, iterative, movement, random_initial, snip, grasp, synflow, set, '
   'rigl. Channels: random_channels, depgraph, depgraph_global, l1_filters, '
   'taylor_2017, taylor_2019, fisher, apoz, channel_brain_damage, relevance, '

@@ -178,16 +178,16 @@ METHODS = {
   method.name: method
   for method in (
     Method('random', scores.random),
-    Method('magnitude_layer', scores.magnitude),
+    Method('layer_magnitude', scores.magnitude),
     Method(
-      'magnitude_global', scores.magnitude, allocation=prune.global_threshold
+      'global_magnitude', scores.magnitude, allocation=prune.global_threshold
     ),
     Method(
-      'magnitude_erk', scores.magnitude, allocation=prune.erdos_renyi_kernel
+      'erk_magnitude', scores.magnitude, allocation=prune.erdos_renyi_kernel
     ),
-    Method('gradient_layer', scores.gradient),
+    Method('layer_gradient', scores.gradient),
     Method(
-      'gradient_global', scores.gradient, allocation=prune.global_threshold
+      'global_gradient', scores.gradient, allocation=prune.global_threshold
     ),
     Method(
       'brain_damage', scores.brain_damage, allocation=prune.global_threshold
@@ -235,7 +235,7 @@ METHODS = {
 }
 """By name; the controls are those of `CONTROLS`."""
 
-CONTROLS = ('random', 'magnitude_layer', 'magnitude_global')
+CONTROLS = ('random', 'layer_magnitude', 'global_magnitude')
 """Always run: Blalock et al. 2020 ask for them."""
 CHANNEL_CONTROLS = ('random_channels',)
 """Run beside any method of channels."""

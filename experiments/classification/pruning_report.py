@@ -162,7 +162,7 @@ def _at_ninety(dense, entries) -> list[str]:
   """Magnitude and random where nine tenths are gone."""
   rows = {e['method']: e for e in entries if e['requested'] == 10}
   texts = []
-  for name in ('magnitude_layer', 'magnitude_global', 'random'):
+  for name in ('layer_magnitude', 'global_magnitude', 'random'):
     if name in rows:
       change = rows[name]['accuracy']['mean'] - dense['accuracy']['mean']
       texts.append(f'{name} {change:+.2f}')
@@ -187,8 +187,10 @@ def _is_worse(own, other, before: bool) -> bool:
 
 
 def _variant(entry, dense, total, latency) -> dict[str, Any]:
+  words_of_name = entry['method'].replace('_', ' ')
   found = {
     **entry,
+    'name': f'{words_of_name} {entry["requested"]:g}×',
     'baseline': entry['method'] in (*CONTROLS, *CHANNEL_CONTROLS),
     'sparsity': 1 - entry['params'] / total,
     'compression': total / entry['params'],

@@ -150,7 +150,7 @@ class Study:
     """The rate at which layer-wise magnitude does best on validation."""
     rates, found = self.settings.learning_rates, {}
     ratio = self.settings.ratios[len(self.settings.ratios) // 2]
-    method = METHODS['magnitude_layer']
+    method = METHODS['layer_magnitude']
     states = [
       State((), {'masks': self.choice.masks(method, seed, ratio).masks})
       for seed in range(self.settings.seeds)
@@ -297,7 +297,6 @@ class Study:
       for seed, one in enumerate(predicts)
     ]
     entry = {
-      'name': label or f'{name} {ratio:g}×',
       'method': name,
       'requested': ratio,
       **audit.accuracy_entry([found.test for found in after]),

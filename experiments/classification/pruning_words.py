@@ -41,15 +41,15 @@ METHODS = {
   'random': _paper(
     'Control: weights at random, the same share of every layer.', *_BENCH
   ),
-  'magnitude_layer': _paper('Control: the smallest |w| of every layer.', *_HAN),
-  'magnitude_global': _paper(
+  'layer_magnitude': _paper('Control: the smallest |w| of every layer.', *_HAN),
+  'global_magnitude': _paper(
     'Control: the smallest |w| of the whole network.', *_BENCH
   ),
-  'magnitude_erk': _paper(
+  'erk_magnitude': _paper(
     'The smallest |w|; small layers stay denser (ERK).', *_RIGL
   ),
-  'gradient_layer': _paper('The smallest |w g| of every layer.', *_BENCH),
-  'gradient_global': _paper(
+  'layer_gradient': _paper('The smallest |w g| of every layer.', *_BENCH),
+  'global_gradient': _paper(
     'The smallest |w g| of the whole network.', *_BENCH
   ),
   'brain_damage': _paper(
@@ -163,40 +163,40 @@ _SMALL = 'a small network on small images, a few hundred updates'
 _FEW = 'scores of 100 images, and weights that fit the training images'
 
 CLAIMS = {
-  'magnitude_global': Claim(
-    'magnitude_layer', 'global ranking beats layer-wise', _SMALL
+  'global_magnitude': Claim(
+    'layer_magnitude', 'global ranking beats layer-wise', _SMALL
   ),
-  'magnitude_erk': Claim(
-    'magnitude_layer', 'ERK beats the same share of every layer', _SMALL
+  'erk_magnitude': Claim(
+    'layer_magnitude', 'ERK beats the same share of every layer', _SMALL
   ),
-  'gradient_global': Claim(
-    'gradient_layer', 'global ranking beats layer-wise', _FEW
+  'global_gradient': Claim(
+    'layer_gradient', 'global ranking beats layer-wise', _FEW
   ),
   'brain_damage': Claim(
-    'magnitude_global',
+    'global_magnitude',
     'second derivatives tell more than magnitude',
     'one round where the paper goes in small steps',
   ),
   'wanda': Claim(
-    'magnitude_layer',
+    'layer_magnitude',
     'better than magnitude without retraining, up to about 2×',
     'inputs without the outliers of language models',
     before=True,
   ),
   'sparsegpt': Claim(
-    'magnitude_layer',
+    'layer_magnitude',
     'better than magnitude without retraining',
     _FEW,
     before=True,
   ),
   'gradual': Claim(
-    'magnitude_global', 'gradual pruning beats pruning at once', _SMALL
+    'global_magnitude', 'gradual pruning beats pruning at once', _SMALL
   ),
   'iterative': Claim(
-    'magnitude_layer', 'rounds with training between beat one', _SMALL
+    'layer_magnitude', 'rounds with training between beat one', _SMALL
   ),
   'movement': Claim(
-    'magnitude_layer',
+    'layer_magnitude',
     'better than magnitude where little is left',
     'no transfer from another task, and scores that take few updates',
     least=8,

@@ -90,7 +90,7 @@ def test_prints_the_table_and_where_the_report_is(smoke):
   output, printed = smoke
   last = printed.strip().splitlines()[-1]
   assert last == f'report: {output.resolve()}/report.html'
-  for name in ('random 2×', 'magnitude_global 4×', 'snip 4×', 'depgraph 2×'):
+  for name in ('random 2×', 'snip 4×', 'depgraph 2×'):
     assert name in printed
 
 
@@ -99,8 +99,8 @@ def test_every_method_meets_its_ratios(smoke):
   report = read(smoke[0])
   methods = {
     'random',
-    'magnitude_layer',
-    'magnitude_global',
+    'layer_magnitude',
+    'global_magnitude',
     'snip',
     'random_channels',
     'depgraph',
