@@ -15,14 +15,16 @@ _MOST_LEVELS = 4
 
 
 def summary(found: Sequence[Version]) -> list[str]:
-  """What compression cost: one sentence per bit width, and what was won back.
+  """What compression cost: a sentence per level, and what was won back.
+
+  A level is a bit width and a share of removed channels.
 
   Args:
     found: `compress.audit.entries.versions(report)`.
 
   Returns:
-    One plain-text paragraph per bit width, the widest first, at most four;
-    the best version of a width is the one with the lowest mean EER.
+    One plain-text paragraph per level, the widest and least pruned first, at
+    most four; the best version of a level is the one with the lowest mean EER.
   """
   reference, variants = found[0], found[1:]
   lines = []
@@ -30,7 +32,7 @@ def summary(found: Sequence[Version]) -> list[str]:
   for level in _spread(levels):
     parts = (
       _cost(level, levels[level], reference),
-      _won_back(levels[level], reference),
+      _won_back(level, levels[level], reference),
     )
     lines.append(' '.join(part for part in parts if part))
   return [unbroken(line) for line in lines if line]
@@ -100,17 +102,21 @@ def text(value: Any) -> str:
 
 
 def _levels(variants: Sequence[Version]) -> dict[tuple, list[Version]]:
-  """Versions by (weight bits, activation bits), the widest first."""
+  """Versions by (weight bits, activation bits, sparsity), the widest first."""
   levels = {}
   for v in variants:
-    key = (v.first.get('weight_bits'), v.first.get('activation_bits'))
-    levels.setdefault(key, []).append(v)
-  order = sorted(levels, key=lambda k: [-(entries.number(x) or 0) for x in k])
-  return {key: levels[key] for key in order}
+    bits = v.first.get('weight_bits'), v.first.get('activation_bits')
+    sparsity = entries.number(v.first.get('sparsity')) or 0
+    levels.setdefault((*bits, sparsity), []).append(v)
+
+  def width(key):
+    return [-(entries.number(x) or 0) for x in key[:2]], key[2]
+
+  return {key: levels[key] for key in sorted(levels, key=width)}
 
 
 def _spread(levels: Mapping[tuple, Any]) -> list[tuple]:
-  """At most four of the bit widths, evenly spread, both ends kept."""
+  """At most four of the levels, evenly spread, both ends kept."""
   keys = list(levels)
   if len(keys) <= _MOST_LEVELS:
     return keys
@@ -141,9 +147,7 @@ def _cost(
     )
     parts[-1] += _certainty(best)
   among = f', the best of {len(measured)}' if len(measured) > 1 else ''
-  return (
-    f'The {_width(level)} network ({best.name}{among}) {" and ".join(parts)}.'
-  )
+  return f'The {_described(level)} ({best.name}{among}) {" and ".join(parts)}.'
 
 
 def _certainty(version: Version) -> str:
@@ -159,7 +163,9 @@ def _certainty(version: Version) -> str:
   return f' (95 % interval {shown}: {verdict})'
 
 
-def _won_back(variants: Sequence[Version], reference: Version) -> str | None:
+def _won_back(
+  level: tuple, variants: Sequence[Version], reference: Version
+) -> str | None:
   """How much of the baseline's loss in TAR@1e-2 the best version recovers."""
   path = ('verification', 'tar_at_far', '1e-2')
   before = entries.mean(reference, *path)
@@ -174,19 +180,22 @@ def _won_back(variants: Sequence[Version], reference: Version) -> str | None:
   if lost < 0.005:
     return None
   share = 100 * (entries.mean(best, *path) - base) / lost
+  plainly, untuned = 'plain post-training quantization', 'post-training'
+  if level[2]:
+    plainly, untuned = 'removing channels alone', 'untuned'
   numbers = (
     f'TAR at FAR 1e-2: {numerals.fixed(before)} % reference, '
-    f'{numerals.fixed(base)} % post-training, '
+    f'{numerals.fixed(base)} % {untuned}, '
     f'{numerals.fixed(entries.mean(best, *path))} % after'
   )
   if share < 0:
     return (
       f'Fine-tuning did not help: {best.name}, the best of it, stays '
-      f'below plain post-training quantization ({numbers}).'
+      f'below {plainly} ({numbers}).'
     )
   return (
     f'Fine-tuning ({best.name}) wins back {share:.0f} % of what '
-    f'plain post-training quantization lost ({numbers}).'
+    f'{plainly} lost ({numbers}).'
   )
 
 
@@ -202,14 +211,18 @@ def is_baseline(version: Version) -> bool:
   return 'post-training' in str(version.first.get('method') or '').lower()
 
 
-def _width(level: tuple) -> str:
-  weight, activation = level
+def _described(level: tuple) -> str:
+  weight, activation, sparsity = level
+  without = f' without {100 * sparsity:g} % of its channels' if sparsity else ''
+  if sparsity and (weight, activation) == (32, 32):
+    return f'network{without}'
   if weight is None and activation is None:
-    return 'compressed'
+    return f'network{without}' if sparsity else 'compressed network'
   if weight == activation:
-    return f'{weight}-bit'
-  shown = [numerals.DASH if x is None else str(x) for x in level]
-  return f'{shown[0]}-bit weight, {shown[1]}-bit activation'
+    return f'{weight}-bit network{without}'
+  shown = [numerals.DASH if x is None else str(x) for x in level[:2]]
+  bits = f'{shown[0]}-bit weight, {shown[1]}-bit activation'
+  return f'{bits} network{without}'
 
 
 def unbroken(line: str) -> str:
