@@ -165,7 +165,8 @@ class Bench:
 
   def last_layer(self) -> str:
     """Name of the classifier's layer."""
-    return self.traced.sites[-1].name
+    # Named values, such as logits, are sites too.
+    return [s.name for s in self.traced.sites if s.weight is not None][-1]
 
 
 GRID = {
