@@ -281,6 +281,7 @@ def test_touches_what_it_says_and_nothing_else(case):
       assert (bits(out[path]) == bits(leaf)) == plain, path
 
 
+@pytest.mark.slow
 def test_compiles_once_over_a_schedule(case):
   params = make_params()
   traces = []

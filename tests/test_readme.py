@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import jax
+import pytest
 
 README = (pathlib.Path(__file__).parent.parent / 'README.md').read_text(
   encoding='utf-8'
 )
 
 
+@pytest.mark.slow
 def test_the_api_example_runs(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   first, second = re.findall(r'```python\n(.*?)```', README, re.DOTALL)[:2]

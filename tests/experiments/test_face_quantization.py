@@ -182,6 +182,7 @@ def without_times(report):
   report = dict(report)
   for entry in (report['reference'], *report['variants']):
     entry.pop('latency_ms')
+    entry.pop('speedup', None)
   return report
 
 

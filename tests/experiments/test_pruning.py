@@ -52,6 +52,7 @@ def test_training_mode_is_pruned_too():
   assert jax.tree.map(np.shape, stats) == shapes
 
 
+@pytest.mark.slow
 def test_what_a_file_says_is_enough(tmp_path):
   """A float twin and a quantized one, read back by their description."""
   for recipe in (FLOAT, Recipe(weight_bits=6, activation_bits=6)):
@@ -80,6 +81,7 @@ def test_a_float_twin_is_the_network():
   assert cost.bops == 32 * 32 * cost.macs
 
 
+@pytest.mark.slow
 def test_random_control():
   network = small_network()
   kept = [

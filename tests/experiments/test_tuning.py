@@ -135,6 +135,7 @@ def same(a, b):
   )
 
 
+@pytest.mark.slow
 def test_tuning_on_eight_devices_resumes_without_a_step(tmp_path):
   first, carried, history = tuned(tmp_path / 'a')
   assert [line['step'] for line in history] == [1, 2, 3, 4]

@@ -178,6 +178,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NETWORKS)
 def test_face_networks(name):
   module = NETWORKS[name]

@@ -79,6 +79,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('network', NETWORKS)
 @pytest.mark.parametrize('dtype', ['float32', 'float64'])
 def test_networks(network, dtype):
@@ -132,6 +133,7 @@ def test_drawn_networks(seed):
   assert size(shrunk.variables) < size(variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('seed', range(3))
 def test_drawn_networks_train(seed):
   apply, variables, x = drawn(seed, 'float32')
@@ -231,6 +233,7 @@ MODELS = {'nnx': nnx_model, 'plain': plain_model, 'scan': stacked_model}
 KINDS = ['eager', 'jit', 'vmap', 'remat', 'rewrite', 'sharded']
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', MODELS)
 @pytest.mark.parametrize('kind', KINDS)
 def test_composes(model, kind):

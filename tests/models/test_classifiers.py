@@ -97,7 +97,9 @@ def test_sites_and_names(name, sites):
   assert sites | {'classifier', 'logits'} <= names
 
 
-@pytest.mark.parametrize('name', sorted(TINY.keys() - {'bottleneck', 'imagenet'}))
+@pytest.mark.parametrize(
+  'name', sorted(TINY.keys() - {'bottleneck', 'imagenet'})
+)
 def test_images_become_logits_and_gradients_reach_all(name):
   module = TINY[name]
   images = jnp.asarray(

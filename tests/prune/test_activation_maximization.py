@@ -47,6 +47,7 @@ def test_equal_filters_look_equal_and_an_idle_one_is_invalid():
   np.testing.assert_array_equal(found.invalid, np.arange(6) == 2)
 
 
+@pytest.mark.slow
 def test_the_seed_fixes_the_images():
   ascent = lib.Ascent(steps=4, jitter=2, total_variation=0.1, l2=0.1, chunk=6)
   one, again, other = (look(ascent=ascent, seed=s) for s in (0, 0, 1))
@@ -62,6 +63,7 @@ def test_small_steps_never_lower_the_activation(site):
   assert np.all(rises[[0, 1]].sum(1) > 0)
 
 
+@pytest.mark.slow
 def test_layers_are_pruned_in_turn():
   apply, variables = build()
   found = lib.interpretable_filters(

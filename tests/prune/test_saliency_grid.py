@@ -123,6 +123,7 @@ def maps(params, x):
   return first, second
 
 
+@pytest.mark.slow
 def test_every_cell_is_finite():
   grid, sums = measured()
   for saliency in m.all_saliencies():

@@ -44,6 +44,7 @@ def teach(**options):
   )
 
 
+@pytest.mark.slow
 def test_projections_are_as_wide_as_both():
   found = teaching.init_projections(
     trained(2), trained(3), [FEATURE, 'pool'], seed=0
@@ -54,6 +55,7 @@ def test_projections_are_as_wide_as_both():
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', ['restoring', 'direction'])
 def test_a_narrow_student_learns(kind):
   if kind == 'restoring':
