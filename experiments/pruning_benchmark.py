@@ -65,14 +65,14 @@ _PRETRAINING_EPOCHS = flags.DEFINE_integer(
   'pretraining_epochs', 16, 'Epochs before anything is removed.', 1
 )
 _TUNING_EPOCHS = flags.DEFINE_integer(
-  'tuning_epochs', 8, 'Epochs of fine-tuning.', 1
+  'tuning_epochs', 24, 'Epochs of fine-tuning.', 1
 )
 _PRETRAINING_RATE = flags.DEFINE_float(
   'pretraining_rate', 2e-3, 'Learning rate before anything is removed.'
 )
 _LEARNING_RATES = flags.DEFINE_list(
   'learning_rates',
-  ['0.003', '0.001'],
+  ['0.01', '0.003'],
   'Learning rates of fine-tuning; one is chosen on validation images.',
 )
 _BATCH = flags.DEFINE_integer('batch', 64, 'Images a step.', 1)
