@@ -111,7 +111,9 @@ def test_every_method_meets_its_ratios(smoke):
   for variant in report['variants']:
     asked = variant['requested']
     assert asked * 0.999 <= variant['compression'] < asked * 1.1
-    assert variant['compression'] == pytest.approx(total / variant['params'])
+    # The mean over seeds of a ratio, and the ratio of the means.
+    ratio = total / variant['params']
+    assert variant['compression'] == pytest.approx(ratio, rel=5e-3)
     assert variant['sparsity'] == pytest.approx(1 - variant['params'] / total)
     assert set(variant['accuracy']) == {'mean', 'std', 'n'}
     assert variant['accuracy']['n'] == variant['accuracy_before']['n'] == 2
