@@ -135,7 +135,6 @@ from compress.prune.least_squares import lasso as lasso
 from compress.prune.least_squares import moments as moments
 from compress.prune.least_squares import refit as refit
 from compress.prune.least_squares import relative_error as relative_error
-from compress.prune.leaves import empty_leaves as empty_leaves
 from compress.prune.magnitude import BASELINES as BASELINES
 from compress.prune.magnitude import Baseline as Baseline
 from compress.prune.magnitude import Saliency as Saliency
@@ -146,6 +145,7 @@ from compress.prune.magnitude import random_saliency as random_saliency
 from compress.prune.magnitude import saliencies as saliencies
 from compress.prune.masking import apply_masks as apply_masks
 from compress.prune.masking import check_tree as check_tree
+from compress.prune.masking import empty_leaves as empty_leaves
 from compress.prune.masking import masks_of as masks_of
 from compress.prune.masking import remask as remask
 from compress.prune.masking import reset_moments as reset_moments

@@ -42,6 +42,7 @@ import tqdm
 from compress import graph
 from compress.errors import InputError
 from compress.prune import image_similarity
+from compress.prune.paths import by_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,8 +308,7 @@ def _layer(apply, variables, site, shape):
 
 def _weight(variables, found):
   """The weight's leaf and its axis of output channels."""
-  paths = graph.leaf_paths(variables)
-  leaf = jax.tree.leaves(variables)[paths.index(found.weight)]
+  leaf = by_path(variables)[found.weight]
   if leaf.shape != found.rhs_shape or found.weight_operand != 1:
     raise InputError(
       f'the weight of {found.name!r} has shape {found.rhs_shape} where it is '

@@ -4,11 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from compress import graph
 from compress.errors import InputError
+from compress.prune.paths import by_path
 
 
 class SparsityReport(NamedTuple):
@@ -50,8 +49,7 @@ def sparsity_report(
   Raises:
     InputError: multiply-adds for a path that is no leaf, or no parameters.
   """
-  leaves = jax.tree.leaves(params)
-  leaves = dict(zip(graph.leaf_paths(params), leaves, strict=True))
+  leaves = by_path(params)
   sizes = {path: int(np.size(leaf)) for path, leaf in leaves.items()}
   left = {
     path: int(np.count_nonzero(np.asarray(leaf)))

@@ -19,15 +19,16 @@ Headline: 30 % of the weights of a random Wide ResNet-50 reach 73.3 % top-1 on
 ImageNet (ResNet-50: 68.6 %, with Kaiming normal weights 61.7 %); this code has
 not been run on ImageNet.
 
-The straight-through step is taken at |s|, as in the authors' code, so scores
-get dL/dm sign(s): a weight of negative score that would help gets a larger |s|.
+The straight-through step is taken at |s|, as in the authors' published code
+(`GetSubnet` of `scores.abs()`), so scores get dL/dm sign(s): a weight of
+negative score that would help gets a larger |s|. The equation above has no
+sign(s); which of the two the paper's figures are of is not verified.
 Departures: rules give the fraction removed (their `prune_rate` is what stays),
 ties keep the lowest flat index, and first and last layer follow their rule as
 all others do.
 """
 
 import math
-import zlib
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +36,8 @@ import jax.numpy as jnp
 from compress import compressor as compressor_lib
 from compress.compressor import KEEP, Compressor, Rules, State
 from compress.packed import Dense, Sparse
-from compress.prune.masking import by_path
 from compress.prune.masks import covered
+from compress.prune.paths import by_path, path_key
 from compress.prune.rounding import EDGE_POPUP, Rounding, check_sparsity
 from compress.prune.selection import top_k
 from compress.prune.straight_through import select
@@ -75,7 +76,7 @@ def edge_popup(
   def init(params) -> State:
     leaves = by_path(params)
     learned = {
-      path: kaiming_uniform_scores(_leaf_key(key, path), leaves[path].shape)
+      path: kaiming_uniform_scores(path_key(key, path), leaves[path].shape)
       for path in covered(rules, params)
     }
     return State(learned, {'step': jnp.int32(0)})
@@ -86,7 +87,7 @@ def edge_popup(
     if sampled:
       drawn = jax.random.fold_in(key, state.carried['step'])
       chance = jax.nn.sigmoid(scores)
-      return jax.random.bernoulli(_leaf_key(drawn, path), chance), chance
+      return jax.random.bernoulli(path_key(drawn, path), chance), chance
     size = jnp.abs(scores)
     return top_k(size, rounding.count(size.size, sparsity)), size
 
@@ -140,7 +141,3 @@ def kaiming_uniform_scores(key, shape, dtype=jnp.float32) -> jax.Array:
 
 def _fan_in(shape):
   return max(1, math.prod(shape[:-1]))
-
-
-def _leaf_key(key, path):
-  return jax.random.fold_in(key, zlib.crc32(path.encode()))

@@ -38,9 +38,9 @@ import jax.numpy as jnp
 from compress.compressor import Rules
 from compress.errors import InputError
 from compress.prune.group_balance import group_balanced
-from compress.prune.leaves import KERNELS, covered, put
-from compress.prune.masking import apply_masks, by_path
-from compress.prune.masks import covered as covered_by
+from compress.prune.masking import apply_masks
+from compress.prune.masks import covered
+from compress.prune.paths import KERNELS, by_path, matching, put
 from compress.prune.rounding import LIBRARY, Rounding, check_sparsity
 from compress.prune.selection import top_k
 
@@ -96,7 +96,7 @@ def fair_importance(
     InputError: no batch, no leaf, masks of another tree, groups out of range.
   """
   if masks is None:
-    leaves = covered(params, prunable)
+    leaves = matching(params, prunable)
   else:
     params = apply_masks(params, masks)
     own = by_path(params)
@@ -287,7 +287,7 @@ def prune_fairly(
   Raises:
     InputError: a sparsity or `keep` out of range, rules that cover nothing.
   """
-  specs = covered_by(rules, params)
+  specs = covered(rules, params)
   rounds = max(fair_rounds(s, keep=keep) for s in specs.values())
   leaves = by_path(params)
   masks = {path: jnp.ones(leaves[path].shape, bool) for path in specs}

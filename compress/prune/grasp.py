@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress.errors import InputError
-from compress.prune.leaves import KERNELS, covered, put
+from compress.prune.paths import KERNELS, matching, put
 from compress.prune.snip import LossFn
 
 TEMPERATURE = 200.0
@@ -48,7 +48,7 @@ def grasp_saliency(
   Raises:
     InputError: nothing matches `prunable`.
   """
-  leaves = covered(params, prunable)
+  leaves = matching(params, prunable)
   grad_fn = jax.grad(lambda some: loss_fn(put(params, some), batch))
   _, products = jax.jvp(grad_fn, (leaves,), (grad_fn(leaves),))
   return {

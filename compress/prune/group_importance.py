@@ -25,7 +25,8 @@ import jax
 import numpy as np
 
 from compress.errors import InputError
-from compress.graph import ChannelGroup, leaf_paths
+from compress.graph import ChannelGroup
+from compress.prune.paths import by_path
 from compress.prune.rounding import LIBRARY, Rounding, check_sparsity
 
 Reduction = Literal['mean', 'sum', 'max', 'prod', 'first', 'last']
@@ -78,8 +79,7 @@ def group_importance(
     raise InputError(
       f'reduction={reduction!r}: possible are {", ".join(_REDUCTIONS)}'
     )
-  paths = leaf_paths(variables)
-  leaves = dict(zip(paths, jax.tree.leaves(variables), strict=True))
+  leaves = by_path(variables)
   left_out = re.compile(not_counted)
   sums: dict[tuple[str, int], np.ndarray] = {}
 

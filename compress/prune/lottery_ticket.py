@@ -29,7 +29,6 @@ the same seed; `find_tickets` calls that function anew each round and hands over
 nothing but weights and masks.
 """
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -39,8 +38,8 @@ import jax.numpy as jnp
 from compress import compressor as compressor_lib
 from compress.compressor import Rules
 from compress.errors import InputError
-from compress.prune.leaves import put
-from compress.prune.masking import apply_masks, by_path, check_tree
+from compress.prune.masking import apply_masks, check_tree
+from compress.prune.paths import by_path, path_key, put
 from compress.prune.rounding import LIBRARY, check_sparsity
 from compress.prune.selection import top_k
 
@@ -125,30 +124,17 @@ def next_masks(
   return out
 
 
-def rewind(params_k, masks: Masks):
-  """The weights of step k where the masks keep them, zeros elsewhere.
-
-  Args:
-    params_k: the weights at initialization, or of an early step.
-    masks: leaf path to bool of the leaf's shape.
-
-  Returns:
-    The tree; survivors and leaves without a mask are bit-identical.
-  """
-  return apply_masks(params_k, masks)
-
-
 def reinitialize(init_fn: Callable[[jax.Array], Any], key, masks: Masks):
-  """Control: the same masks on other weights, `rewind(init_fn(key), masks)`."""
-  return rewind(init_fn(key), masks)
+  """Control: the same masks on the weights that `init_fn(key)` gives."""
+  return apply_masks(init_fn(key), masks)
 
 
 def random_masks(masks: Masks, key: jax.Array) -> dict[str, jax.Array]:
   """Control: as many weights in each leaf, at places drawn evenly."""
   return {
-    path: jax.random.permutation(
-      _leaf_key(key, path), mask.reshape(-1)
-    ).reshape(mask.shape)
+    path: jax.random.permutation(path_key(key, path), mask.reshape(-1)).reshape(
+      mask.shape
+    )
     for path, mask in masks.items()
   }
 
@@ -162,13 +148,13 @@ def shuffle_weights(params_k, masks: Masks, key: jax.Array):
     key: random key.
 
   Returns:
-    The tree, zero where pruned; each leaf holds the values that `rewind`
-    gives, in another order.
+    The tree, zero where pruned; each leaf holds the values that
+    `apply_masks` leaves, in another order.
   """
 
   def shuffled(path, leaf):
     mask, values = masks[path].reshape(-1), leaf.reshape(-1)
-    ranks = jax.random.uniform(_leaf_key(key, path), mask.shape)
+    ranks = jax.random.uniform(path_key(key, path), mask.shape)
     places = jnp.argsort(~mask, stable=True)
     order = jnp.argsort(jnp.where(mask, ranks, 2))
     out = jnp.zeros_like(values).at[places].set(values[order])
@@ -210,11 +196,7 @@ def find_tickets(
   """
   masks = full_masks(params_k, rules)
   for i in range(rounds + 1):
-    params = rewind(params_k, masks)
+    params = apply_masks(params_k, masks)
     ticket = Ticket(i, masks, params, train_fn(params, masks, i))
     yield ticket
     masks = next_masks(ticket.trained, masks, rules, scope=scope)
-
-
-def _leaf_key(key, path):
-  return jax.random.fold_in(key, zlib.crc32(path.encode()))

@@ -5,7 +5,6 @@ weights' shape, higher where a weight should stay. ShrinkBench (Blalock et al.
 2020, arXiv:2003.03033) compares every method with the set in `BASELINES`.
 """
 
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 from compress.errors import InputError
 from compress.prune.allocation import Allocation, uniform
 from compress.prune.budget import global_threshold
+from compress.prune.paths import path_key
 
 Saliency = Callable[..., jax.Array]
 
@@ -126,11 +126,6 @@ def saliencies(
     )
     for path, leaf in leaves.items()
   }
-
-
-def path_key(key: jax.Array, path: str) -> jax.Array:
-  """A key of its own for each path."""
-  return jax.random.fold_in(key, zlib.crc32(path.encode()))
 
 
 class Baseline(NamedTuple):

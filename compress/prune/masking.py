@@ -15,13 +15,9 @@ from compress import compressor as compressor_lib
 from compress import graph
 from compress.compressor import State
 from compress.errors import InputError
+from compress.prune.paths import by_path
 
 Masks = dict[str, jax.Array]
-
-
-def by_path(tree) -> dict[str, jax.Array]:
-  """Leaf path to leaf, in the order of the leaves."""
-  return dict(zip(graph.leaf_paths(tree), jax.tree.leaves(tree), strict=True))
 
 
 def check_tree(
@@ -110,6 +106,16 @@ def masks_of(state: State) -> Masks:
 
   visit(state.carried)
   return found
+
+
+def empty_leaves(masks: Mapping[str, jax.Array]) -> tuple[str, ...]:
+  """Paths whose mask keeps nothing: a layer that collapsed.
+
+  Nothing passes a collapsed layer but what a shortcut or a bias carries, and
+  no gradient brings it back. Pruning at initialization by a global threshold
+  is known for it (Tanaka et al. 2020), so look before training starts.
+  """
+  return tuple(path for path, mask in masks.items() if not mask.any())
 
 
 def remask(params, state: State):

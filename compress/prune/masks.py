@@ -26,12 +26,8 @@ from compress.errors import InputError
 from compress.packed import Dense, Sparse
 from compress.prune import magnitude as magnitude_lib
 from compress.prune.allocation import Allocation, uniform
-from compress.prune.masking import Masks as Masks
-from compress.prune.masking import apply_masks, by_path, check_tree
-from compress.prune.masking import masks_of as masks_of
-from compress.prune.masking import remask as remask
-from compress.prune.masking import reset_moments as reset_moments
-from compress.prune.masking import rewind as rewind
+from compress.prune.masking import apply_masks, check_tree
+from compress.prune.paths import by_path
 from compress.prune.rounding import LIBRARY, Rounding, check_sparsity
 from compress.prune.schedule import Schedule, one_shot
 from compress.prune.selection import Selection, select_weights

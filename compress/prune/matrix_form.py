@@ -20,7 +20,7 @@ from compress import graph as graph_lib
 from compress.compressor import Rules, resolve_names
 from compress.errors import InputError
 from compress.graph import Emit, Site
-from compress.prune.masking import by_path
+from compress.prune.paths import by_path
 from compress.prune.rounding import check_sparsity
 
 

@@ -33,8 +33,8 @@ from compress import compressor as compressor_lib
 from compress.compressor import KEEP, Compressor, Rules, State
 from compress.errors import InputError
 from compress.packed import Dense, Sparse
-from compress.prune.masking import by_path
 from compress.prune.masks import covered
+from compress.prune.paths import by_path
 from compress.prune.rounding import LIBRARY, Rounding, check_sparsity
 from compress.prune.schedule import Schedule, cubic
 from compress.prune.selection import threshold, top_k

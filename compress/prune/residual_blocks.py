@@ -18,7 +18,8 @@ import jax
 import numpy as np
 
 from compress.errors import InputError
-from compress.graph import ChannelGroup, leaf_paths
+from compress.graph import ChannelGroup
+from compress.prune.paths import by_path
 from compress.prune.units import tap_units
 
 
@@ -37,11 +38,7 @@ def inside_blocks(
   Returns:
     Names of the groups inside blocks, and of the others: those on shortcuts.
   """
-  leaves = jax.tree.leaves(variables)
-  shapes = {
-    path: leaf.shape
-    for path, leaf in zip(leaf_paths(variables), leaves, strict=True)
-  }
+  shapes = {path: leaf.shape for path, leaf in by_path(variables).items()}
   inside, between = [], []
   for group in groups:
     made = [

@@ -37,7 +37,7 @@ from compress.errors import InputError
 from compress.graph import Emit
 from compress.prune import matrix_form
 from compress.prune.channel_points import Layer, find_layers
-from compress.prune.masking import by_path
+from compress.prune.paths import by_path
 from compress.prune.saliency_metrics import (
   ACTIVATION,
   WEIGHT,

@@ -13,7 +13,7 @@ scope), and the survivors are trained from where they stand.
 
 The loss decides in which mode BatchNorm runs: the paper's is that of training,
 with the statistics of the batch. At extreme sparsities whole layers go;
-`leaves.empty_leaves` names them. The sensitivities depend on the variance of
+`empty_leaves` names them. The sensitivities depend on the variance of
 the initialization, layer against layer.
 """
 
@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from compress.prune.leaves import KERNELS, covered, put
+from compress.prune.paths import KERNELS, matching, put
 
 LossFn = Callable[[Any, Any], jax.Array]
 
@@ -47,7 +47,7 @@ def snip_saliency(
   Raises:
     InputError: nothing matches `prunable`.
   """
-  leaves = covered(params, prunable)
+  leaves = matching(params, prunable)
   grads = jax.grad(lambda some: loss_fn(put(params, some), batch))(leaves)
   scores = {p: jnp.abs(_float(grads[p]) * _float(w)) for p, w in leaves.items()}
   total = sum(jnp.sum(s) for s in scores.values())

@@ -34,7 +34,6 @@ where `loss` applies `method` to params, with `carried` the method's.
 """
 
 import dataclasses
-import zlib
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -47,6 +46,7 @@ from compress.errors import InputError
 from compress.prune import masking
 from compress.prune.allocation import Allocation, erdos_renyi_kernel
 from compress.prune.masks import PRUNE, covered, masked
+from compress.prune.paths import by_path, path_key
 from compress.prune.rounding import RIGL, Rounding
 from compress.prune.selection import top_k
 
@@ -146,7 +146,7 @@ def sparse_evolution(
   def growth(step, path, grads, shape):
     del grads
     drawn = jax.random.fold_in(jax.random.fold_in(key, 1), step)
-    return jax.random.uniform(_leaf_key(drawn, path), shape)
+    return jax.random.uniform(path_key(drawn, path), shape)
 
   return _rewired(
     rules, schedule, key, allocation, rounding, growth, needs_grads=False
@@ -290,7 +290,7 @@ def _rewired(
 
   def init(params):
     specs = covered(rules, params)
-    leaves = masking.by_path(params)
+    leaves = by_path(params)
     sparsities = {p: None if s is PRUNE else s for p, s in specs.items()}
     counts = allocation(
       {path: leaves[path] for path in specs}, sparsities, rounding=rounding
@@ -299,7 +299,7 @@ def _rewired(
     return {
       'masks': {
         path: top_k(
-          jax.random.uniform(_leaf_key(first, path), leaves[path].shape), count
+          jax.random.uniform(path_key(first, path), leaves[path].shape), count
         )
         for path, count in counts.items()
       }
@@ -310,8 +310,8 @@ def _rewired(
       if isinstance(step, jax.core.Tracer) or schedule.due(step):
         raise InputError('RigL grows by the gradient: update needs grads')
       return carried
-    leaves = masking.by_path(params)
-    flat = None if grads is None else masking.by_path(grads)
+    leaves = by_path(params)
+    flat = None if grads is None else by_path(grads)
 
     def change(masks):
       part = schedule.drop_fraction(step)
@@ -328,7 +328,3 @@ def _rewired(
     return {'masks': jax.lax.cond(due, change, lambda same: same, masks)}
 
   return masked(init, update, gradient='straight_through')
-
-
-def _leaf_key(key, path):
-  return jax.random.fold_in(key, zlib.crc32(path.encode()))

@@ -33,8 +33,8 @@ import numpy as np
 from compress.compressor import Rules
 from compress.errors import InputError
 from compress.prune import matrix_form
-from compress.prune.masking import by_path
 from compress.prune.matrix_form import NM, OneShot, largest
+from compress.prune.paths import by_path
 from compress.prune.rounding import LIBRARY
 
 _FULL = jax.lax.Precision.HIGHEST

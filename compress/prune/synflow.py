@@ -32,7 +32,7 @@ import jax.numpy as jnp
 
 from compress.errors import InputError
 from compress.prune import rounding
-from compress.prune.leaves import KERNELS, covered, put
+from compress.prune.paths import KERNELS, matching, put
 from compress.prune.selection import top_k
 
 Apply = Callable[..., jax.Array]
@@ -119,7 +119,7 @@ def synflow_masks(
     raise InputError(f'density is {density}; right is above 0 and up to 1')
   if rounds < 1:
     raise InputError(f'rounds is {rounds}; it is at least 1')
-  leaves = covered(variables['params'], prunable)
+  leaves = matching(variables['params'], prunable)
   total = sum(leaf.size for leaf in leaves.values())
   counts = [
     rounding.LIBRARY.count(total, 1 - density ** (k / rounds))
@@ -147,7 +147,7 @@ def synflow_masks(
 
 def _scores(apply, positive, ones, masks, prunable):
   """Flow through each weight, float64, and the whole flow."""
-  leaves = covered(positive['params'], prunable)
+  leaves = matching(positive['params'], prunable)
   if masks is not None:
     leaves = {p: jnp.where(masks[p], w, 0) for p, w in leaves.items()}
 

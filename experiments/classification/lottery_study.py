@@ -280,7 +280,7 @@ class _Study:
         chosen = lottery_ticket.random_masks(masks, key)
       if method == 'shuffled_weights':
         params = lottery_ticket.shuffle_weights(early, masks, key)
-      params = lottery_ticket.rewind(params, chosen)
+      params = prune.apply_masks(params, chosen)
       return Row(method, seed, {**variables, 'params': params}, chosen, stays)
 
     return [row(m) for m in (lottery_report.TICKET, *settings.controls)]

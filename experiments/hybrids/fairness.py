@@ -17,7 +17,6 @@ import numpy as np
 
 from compress import audit, prune
 from compress.compressor import KEEP, State
-from compress.prune.masking import by_path
 from experiments.classification import evaluation, networks
 from experiments.classification.training import make_trainer
 from experiments.hybrids import runs as runs_lib
@@ -71,7 +70,7 @@ class Fairness:
     shapes = jax.eval_shape(self._network.init, jax.random.key(0))['params']
     self._full = {
       path: np.ones(leaf.shape, bool)
-      for path, leaf in by_path(shapes).items()
+      for path, leaf in prune.by_path(shapes).items()
       if prune.is_kernel(path, leaf)
     }
     self._method = prune.fixed_masks(self._full)
@@ -177,7 +176,9 @@ class Fairness:
     tops = np.array([judged[name].top1 for name in GROUPS])
     spread = audit.spread(tops)
     kernels = {
-      path: leaf for path, leaf in by_path(params).items() if path in self._full
+      path: leaf
+      for path, leaf in prune.by_path(params).items()
+      if path in self._full
     }
     return {
       'accuracy': 100 * float(tops.mean()),
@@ -191,5 +192,5 @@ class Fairness:
 
 
 def _size(params, masks):
-  leaves = by_path(params)
+  leaves = prune.by_path(params)
   return {path: jnp.abs(leaves[path])[None] for path in masks}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from compress.errors import InputError
+from compress.prune import apply_masks
 from compress.prune import lottery_ticket as lt
 
 RULES = [('out/kernel', 0.1), ('.*kernel', 0.2)]
@@ -26,7 +27,7 @@ def train_fn(params, masks, i):
   moved = jax.tree.map(
     lambda a, b: a + b * jnp.asarray(0.1, b.dtype), params, other
   )
-  return lt.rewind(moved, masks)
+  return apply_masks(moved, masks)
 
 
 def counts(masks):
@@ -104,7 +105,7 @@ def test_controls_keep_every_layers_density():
     )
 
   fresh = lt.reinitialize(init_fn, jax.random.key(8), masks)
-  ticket = lt.rewind(params, masks)
+  ticket = apply_masks(params, masks)
   shuffled = lt.shuffle_weights(params, masks, key)
   for path, mask in masks.items():
     name = path.split('/')[0]
@@ -126,6 +127,6 @@ def test_refuses_what_does_not_fit():
   with pytest.raises(InputError, match='sparsity 1 lies outside'):
     lt.next_masks(params, masks, [('.*', 1.0)])
   with pytest.raises(InputError, match='another tree'):
-    lt.rewind({'fc': params['fc']}, masks)
+    lt.shuffle_weights({'fc': params['fc']}, masks, jax.random.key(0))
   with pytest.raises(InputError, match="'layer' or 'global'"):
     lt.next_masks(params, masks, RULES, scope='net')

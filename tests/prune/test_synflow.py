@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from compress.errors import InputError
-from compress.prune.leaves import empty_leaves
+from compress.prune.masking import empty_leaves
 from compress.prune.synflow import synflow_masks, synflow_saliency
 
 

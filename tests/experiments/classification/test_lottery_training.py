@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from compress import prune
-from compress.prune import lottery_ticket
 from experiments.classification import evaluation, lottery_training, networks
 from experiments.classification.training import Tuning
 from tests.experiments.classification import small
@@ -80,8 +79,7 @@ def test_masks_are_kept_and_the_marks_are_what_the_network_does():
   variables = [network.init(jax.random.key(i)) for i in range(2)]
   masks = kernel_masks(variables[0]['params'], 0.7)
   variables = [
-    {**v, 'params': lottery_ticket.rewind(v['params'], masks)}
-    for v in variables
+    {**v, 'params': prune.apply_masks(v['params'], masks)} for v in variables
   ]
   found = train(make(network), variables, masks, False)
   predict = evaluation.make_predictor(network.apply, scaling=small.scaling())
