@@ -300,6 +300,12 @@ from compress.prune.sparsegpt import prune_sparsegpt as prune_sparsegpt
 from compress.prune.sparsegpt import solve_sparsegpt as solve_sparsegpt
 from compress.prune.synflow import synflow_masks as synflow_masks
 from compress.prune.synflow import synflow_saliency as synflow_saliency
+from compress.prune.taylor_importance import (
+  output_importance as output_importance,
+)
+from compress.prune.taylor_importance import (
+  taylor_importance as taylor_importance,
+)
 from compress.prune.units import gate_units as gate_units
 from compress.prune.units import init_gates as init_gates
 from compress.prune.units import tap_units as tap_units
