@@ -184,7 +184,7 @@ def main() -> None:
   _check()
   # Imported late: `--help` answers at once, and flags are checked first.
   from experiments.classification import lottery_study
-  from experiments.classification.training import Tuning
+  from experiments.classification.tuning import Tuning
 
   output_fraction = _OUTPUT_FRACTION.value
   if output_fraction is None:

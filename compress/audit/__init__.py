@@ -44,6 +44,7 @@ from compress.audit.disparity import rate_gap as rate_gap
 from compress.audit.disparity import rate_ratio as rate_ratio
 from compress.audit.disparity import round_half_away as round_half_away
 from compress.audit.disparity import spread as spread
+from compress.audit.environment import environment as environment
 from compress.audit.fairness import GroupReport as GroupReport
 from compress.audit.fairness import group_accuracy as group_accuracy
 from compress.audit.fairness import group_names as group_names

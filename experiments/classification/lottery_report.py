@@ -71,7 +71,7 @@ def make_report(
     'title': 'Winning lottery tickets and their controls',
     'description': lottery_words.describe(settings, network, splits),
     'command': command,
-    'environment': lottery_words.environment(),
+    'environment': audit.environment(),
     'dataset': _dataset(splits),
     'methods': methods,
     'conventions': list(lottery_words.CONVENTIONS),

@@ -32,7 +32,9 @@ from experiments.classification import (
   lottery_training,
 )
 from experiments.classification import networks as networks_lib
-from experiments.classification.training import Trainer, Tuning
+from experiments.classification.images import load_splits
+from experiments.classification.training import Trainer
+from experiments.classification.tuning import Tuning
 
 STUDY = 'lottery_ticket'
 OUTPUT_LAYER = 'classifier/kernel'
@@ -127,7 +129,9 @@ def run(
       seeds=min(settings.seeds, 2),
       tuning=dataclasses.replace(settings.tuning, epochs=1),
     )
-  splits = load_splits(settings)
+  splits = load_splits(
+    settings.dataset, data_dir=settings.data_dir, data_path=settings.data_path
+  )
   network = networks_lib.make_classifier(
     settings.network,
     image_shape=splits.train.image_shape,
@@ -157,17 +161,6 @@ def run(
   )
   paths = audit.write_report(report, {}, output)
   return audit.format_table(report), paths
-
-
-def load_splits(settings: Settings) -> ImageSplits:
-  """The data set of the settings."""
-  if settings.dataset != 'digits':
-    return data.load_tfds(
-      settings.dataset, settings.data_dir, source=settings.data_path
-    )
-  if settings.data_path is not None:
-    raise InputError('--data_path: digits come with scikit-learn; leave it out')
-  return data.load_digits()
 
 
 def _check_steps(settings: Settings, splits: ImageSplits) -> int:

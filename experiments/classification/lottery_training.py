@@ -19,7 +19,8 @@ from compress.compressor import State
 from compress.data import ImageDataset, Scaling
 from experiments.classification import training
 from experiments.classification.networks import Classifier
-from experiments.classification.training import Trainer, Tuning
+from experiments.classification.training import Trainer
+from experiments.classification.tuning import Tuning
 
 
 def _no_default(params):

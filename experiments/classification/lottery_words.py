@@ -7,11 +7,9 @@ learn faster, and neither new initial weights nor other masks do the same.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-
-from experiments.faces import judge
 
 TICKET = 'winning_ticket'
 # The densities that the paper's claim is about.
@@ -83,11 +81,6 @@ class Figures(NamedTuple):
   early: tuple[float, ...]
   reached: tuple[float | None, ...]
   level: float
-
-
-def environment() -> dict[str, Any]:
-  """What a figure may depend on."""
-  return judge.environment()
 
 
 def describe(settings, network, splits) -> list[str]:

@@ -22,7 +22,8 @@ from experiments.classification import evaluation, training
 from experiments.classification.networks import Classifier
 from experiments.classification.pruning_methods import Method
 from experiments.classification.pruning_scores import kernels
-from experiments.classification.training import Trained, Trainer, Tuning
+from experiments.classification.training import Trained, Trainer
+from experiments.classification.tuning import Tuning, make_optimizer
 
 
 class Program(NamedTuple):
@@ -92,7 +93,7 @@ class Lab:
       self._moving.clear()
       tuning = self.budget(method)
       steps = tuning.steps(len(self.splits.train))
-      optimizer = training.make_optimizer(tuning, steps)
+      optimizer = make_optimizer(tuning, steps)
       self._moving[key] = self._trainer(
         self.network,
         tuning,

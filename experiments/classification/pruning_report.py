@@ -13,7 +13,6 @@ from experiments.classification.pruning_methods import (
   CONTROLS,
   METHODS,
 )
-from experiments.faces import judge
 
 _BATCH = 32
 # They come first, since figures name the first eight methods only.
@@ -57,7 +56,7 @@ def make_report(study, *, command: str) -> dict[str, Any]:
     'title': 'Pruning methods side by side',
     'description': describe(study, dense),
     'command': command,
-    'environment': judge.environment(),
+    'environment': audit.environment(),
     'dataset': _dataset(study),
     'reference': reference,
     'variants': variants,

@@ -1,10 +1,6 @@
-"""What the pruning benchmark is told to do, and the images it does it on."""
+"""What the pruning benchmark is told to do."""
 
 import dataclasses
-
-import numpy as np
-
-from compress import data
 
 NETWORKS = {
   'lenet_300_100': 'lenet300',
@@ -29,16 +25,3 @@ class Settings:
   learning_rates: tuple[float, ...]
   batch: int
   smoke: bool
-
-
-def load_splits(settings: Settings) -> data.ImageSplits:
-  """The images, in three parts."""
-  if settings.dataset == 'digits':
-    splits = data.load_digits()
-  else:
-    splits = data.load_tfds(settings.dataset, settings.data_dir)
-  if not settings.smoke:
-    return splits
-  return data.ImageSplits(
-    *(data.take_images(part, np.arange(min(96, len(part)))) for part in splits)
-  )

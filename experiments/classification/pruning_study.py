@@ -21,16 +21,13 @@ from compress.compressor import State
 from compress.errors import InputError
 from experiments import folder as folder_lib
 from experiments.classification import evaluation, networks, pruning_lab
+from experiments.classification.images import load_splits
 from experiments.classification.pruning_choice import Choice
 from experiments.classification.pruning_lab import MASKS, Lab, train_masked
 from experiments.classification.pruning_methods import METHODS, Method
 from experiments.classification.pruning_scores import Bench
-from experiments.classification.pruning_settings import (
-  NETWORKS,
-  Settings,
-  load_splits,
-)
-from experiments.classification.training import Tuning
+from experiments.classification.pruning_settings import NETWORKS, Settings
+from experiments.classification.tuning import Tuning
 
 
 class Study:
@@ -46,7 +43,11 @@ class Study:
 
   def __init__(self, settings: Settings, output_dir: str, *, resume: bool):
     self.settings = settings
-    self.splits = load_splits(settings)
+    self.splits = load_splits(
+      settings.dataset,
+      data_dir=settings.data_dir,
+      most=96 if settings.smoke else None,
+    )
     self.network = networks.make_classifier(
       NETWORKS[settings.network],
       image_shape=self.splits.train.image_shape,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from compress import distill, train
 from compress.data import ImageDataset, Scaling
 from experiments.classification.networks import Classifier
-from experiments.classification.training import (
+from experiments.classification.tuning import (
   Tuning,
   make_batches,
   make_optimizer,

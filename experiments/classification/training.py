@@ -6,64 +6,23 @@ they run side by side in one program (`Trainer.run_many`): on a CPU, three seeds
 of LeNet-5 together take as long as 1.3 one after the other.
 """
 
-import dataclasses
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from compress import distill, train
 from compress.compressor import Compressor, State, identity
-from compress.data import ImageDataset, Scaling, shift_images
-from compress.errors import InputError
+from compress.data import ImageDataset, Scaling
 from experiments.classification import side_by_side
 from experiments.classification.networks import Classifier
-
-
-@dataclasses.dataclass(frozen=True)
-class Tuning:
-  """How a classifier is trained.
-
-  Attributes:
-    epochs: passes over the training images.
-    batch: images a step.
-    learning_rate: the highest; falls to 0 along half a cosine.
-    optimizer: 'adam' or 'sgd' (Nesterov momentum 0.9).
-    weight_decay: of kernels; decoupled with Adam, L2 with SGD.
-    warmup: share of the steps over which the rate first rises.
-    shift: largest move of an image as augmentation, pixels.
-    mirror: mirror images by a coin.
-    temperature: of the teacher's soft targets.
-    hard_weight: share of the labels' cross-entropy when there is a teacher.
-  """
-
-  epochs: int = 30
-  batch: int = 64
-  learning_rate: float = 2e-3
-  optimizer: str = 'adam'
-  weight_decay: float = 1e-4
-  warmup: float = 0.05
-  shift: int = 0
-  mirror: bool = False
-  temperature: float = 4.0
-  hard_weight: float = 0.1
-
-  def __post_init__(self):
-    if self.optimizer not in ('adam', 'sgd'):
-      raise InputError(f'optimizer is {self.optimizer!r}; right is adam or sgd')
-    if self.epochs < 0 or self.batch < 1 or not self.learning_rate > 0:
-      raise InputError(
-        f'epochs {self.epochs}, batch {self.batch}, learning rate '
-        f'{self.learning_rate}: at least 0, at least 1, above 0'
-      )
-
-  def steps(self, images: int) -> int:
-    """Updates of a run over so many training images."""
-    batch = min(self.batch, images)
-    return self.epochs * train.steps_per_epoch(size=images, batch=batch)
+from experiments.classification.tuning import (
+  Tuning,
+  make_batches,
+  make_optimizer,
+)
 
 
 class Trained(NamedTuple):
@@ -322,45 +281,6 @@ def train_classifier(
   )
 
 
-def make_batches(
-  dataset: ImageDataset,
-  images: np.ndarray,
-  *,
-  scaling: Scaling,
-  tuning: Tuning,
-  seed: int,
-) -> Callable[[int], dict[str, np.ndarray]]:
-  """The batch of every step, a pure function of seed and step.
-
-  Args:
-    dataset: N images and labels.
-    images: float32 [N, H, W, C], its images scaled already.
-    scaling: of pixels; images that are moved are scaled afterwards, so that
-      what comes in is black.
-    tuning: batch size, augmentation.
-    seed: of the order and the augmentation.
-
-  Returns:
-    step -> {'images': float32 [B, H, W, C], 'labels': int32 [B]}.
-  """
-  batch = min(tuning.batch, len(dataset))
-
-  def batch_fn(step):
-    rows = train.batch_indices(step, size=len(dataset), batch=batch, seed=seed)
-    labels = dataset.labels[rows]
-    if not (tuning.shift or tuning.mirror):
-      return {'images': images[rows], 'labels': labels}
-    moved = shift_images(
-      dataset.images[rows],
-      np.random.default_rng((seed, step)),
-      pixels=tuning.shift,
-      mirror=tuning.mirror,
-    )
-    return {'images': scaling(moved), 'labels': labels}
-
-  return batch_fn
-
-
 def _make_loss(network, method, tuning, teacher, penalty):
   def loss_fn(params, carried, batch, key, *, axis_name=None):
     del key, axis_name
@@ -388,18 +308,6 @@ def _make_loss(network, method, tuning, teacher, penalty):
     return loss, ({**carried, 'collections': collections}, metrics)
 
   return loss_fn
-
-
-def make_optimizer(tuning: Tuning, steps: int):
-  """The optimizer of a run, for `prune.reset_moments` and its like."""
-  steps = max(1, steps)
-  rate = train.cosine(
-    tuning.learning_rate,
-    steps=steps,
-    warmup=min(steps - 1, round(tuning.warmup * steps)),
-  )
-  make = train.adam if tuning.optimizer == 'adam' else train.sgd
-  return make(rate, weight_decay=tuning.weight_decay)
 
 
 def _mesh(batch):

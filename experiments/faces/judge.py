@@ -1,8 +1,5 @@
 """From finished runs to the report: judgement, latency, words."""
 
-import importlib.metadata
-import os
-import platform
 from typing import Any
 
 import jax
@@ -125,7 +122,7 @@ def make_report(
     'title': words.TITLES[settings.study],
     'description': words.describe(settings, network),
     'command': command,
-    'environment': environment(),
+    'environment': audit.environment(),
     'dataset': _dataset(splits, settings),
     'reference': base,
     'variants': variants,
@@ -229,19 +226,6 @@ def _latency(settings, image_shape, reference, runs, stored) -> dict[Any, Any]:
     **one or dict(repeats=5, warmup=1),
   )
   return {k: {**small[name], **large[name]} for k, name in keys.items()}
-
-
-def environment() -> dict[str, Any]:
-  """What a figure may depend on."""
-  names = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
-  return {
-    'python': platform.python_version(),
-    **{name: importlib.metadata.version(name) for name in names},
-    'device': jax.devices()[0].device_kind,
-    'devices': len(jax.devices()),
-    'cores': os.cpu_count(),
-    'system': platform.system(),
-  }
 
 
 def _dataset(splits, settings) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from compress import data
 from compress.data import ImageDataset, Scaling
-from experiments.classification.training import Tuning
+from experiments.classification.tuning import Tuning
 
 PARTS = ('fairness', 'restoration', 'students')
 

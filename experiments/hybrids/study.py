@@ -1,12 +1,7 @@
 """The study of hybrids: every part run, kept in files, and reported."""
 
-import importlib.metadata
-import os
 import pathlib
-import platform
 from typing import Any
-
-import jax
 
 from compress import audit
 from experiments import folder as folder_lib
@@ -81,7 +76,7 @@ def _report(module, part, entries, digits, settings, command) -> dict[str, Any]:
     'title': module.TITLE,
     'description': _paragraphs(module.__doc__),
     'command': command,
-    'environment': _environment(),
+    'environment': audit.environment(more=['scikit-learn']),
     'dataset': {
       'name': digits.train.name,
       'images': len(digits.train) + len(digits.test),
@@ -116,14 +111,3 @@ def _config(settings: Settings) -> dict[str, Any]:
   """What decides the results; which parts are run does not."""
   found = {k: v for k, v in vars(settings).items() if k != 'parts'}
   return {k: list(v) if isinstance(v, tuple) else v for k, v in found.items()}
-
-
-def _environment() -> dict[str, Any]:
-  names = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'scikit-learn')
-  return {
-    'python': platform.python_version(),
-    **{name: importlib.metadata.version(name) for name in names},
-    'device': jax.devices()[0].device_kind,
-    'cores': os.cpu_count(),
-    'system': platform.system(),
-  }

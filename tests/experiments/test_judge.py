@@ -26,9 +26,3 @@ def test_folds_are_the_same_every_time_and_need_no_groups():
   folds = judge.pair_folds(test)
   np.testing.assert_array_equal(folds, judge.pair_folds(test))
   assert set(folds) == set(range(10))
-
-
-def test_the_environment_is_words_and_numbers():
-  found = judge.environment()
-  assert found['jax'].count('.') >= 2
-  assert all(isinstance(v, str | int) for v in found.values())

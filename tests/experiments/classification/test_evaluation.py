@@ -65,7 +65,7 @@ def test_networks_by_name():
   ('name', 'least'), [('lenet300', 0.97), ('lenet5', 0.98)]
 )
 def test_digits_are_learnt(name, least):
-  from experiments.classification import training
+  from experiments.classification import training, tuning
 
   splits = data.load_digits()
   scaling = data.pixel_scaling(splits.train)
@@ -77,7 +77,7 @@ def test_digits_are_learnt(name, least):
     network.init(jax.random.key(0)),
     splits.train,
     scaling=scaling,
-    tuning=training.Tuning(shift=1 if name == 'lenet5' else 0),
+    tuning=tuning.Tuning(shift=1 if name == 'lenet5' else 0),
     seed=0,
     progress=False,
   )

@@ -6,7 +6,7 @@ import pytest
 
 from compress import prune
 from experiments.classification import evaluation, lottery_training, networks
-from experiments.classification.training import Tuning
+from experiments.classification.tuning import Tuning
 from tests.experiments.classification import small
 
 MARKS = np.array([1, 3, 5, 12], np.int32)

@@ -13,7 +13,7 @@ from experiments.classification import pruning_lab
 from experiments.classification.pruning_choice import Choice
 from experiments.classification.pruning_methods import METHODS
 from experiments.classification.pruning_scores import Bench
-from experiments.classification.training import Tuning
+from experiments.classification.tuning import Tuning
 from tests.experiments.classification import small
 
 RATIO = 1.9

@@ -9,7 +9,7 @@ import pytest
 
 from compress import models
 from experiments.classification import networks, teaching
-from experiments.classification.training import Tuning
+from experiments.classification.tuning import Tuning
 from tests.experiments.classification.small import dataset, scaling
 
 TUNING = Tuning(epochs=2, batch=32)

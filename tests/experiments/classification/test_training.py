@@ -8,7 +8,8 @@ import pytest
 from compress.compressor import Compressor, State, pack_covered
 from compress.errors import InputError
 from experiments.classification import networks, training
-from experiments.classification.training import Tuning, make_trainer
+from experiments.classification.training import make_trainer
+from experiments.classification.tuning import Tuning, make_batches
 from tests.experiments.classification import small
 
 TUNING = Tuning(epochs=2, batch=16, learning_rate=0.01, optimizer='sgd')
@@ -171,7 +172,7 @@ def test_batches_depend_on_seed_and_step_alone():
   for tuning in (TUNING, Tuning(batch=16, shift=1, mirror=True)):
 
     def make(seed, tuning=tuning):
-      return training.make_batches(
+      return make_batches(
         dataset,
         scaling(dataset.images),
         scaling=scaling,
