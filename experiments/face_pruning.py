@@ -20,7 +20,9 @@ Deng et al. 2019, arXiv:1801.07698), embedding (mean squared error of normalised
 embeddings to those of the original; as in QuantFace, arXiv:2206.10526), ekd
 (evaluation-oriented distillation, arXiv:2206.02325, as Ef-QuantFace uses it on
 pruned networks, arXiv:2402.18163), ekd_class (the same with an ArcFace head).
-Groups and their importance: Fang et al. 2023, DepGraph, arXiv:2301.12900.
+Groups of channels, and their importance by the size of weights: Fang et al.
+2023, DepGraph, arXiv:2301.12900; by the embeddings: Molchanov et al. 2019,
+arXiv:1906.10771.
 
 Exit status: 0 done, 2 bad input (one line says what), 1 a fault of the program.
 """
@@ -59,6 +61,20 @@ _QUANTIZED_SPARSITY = flags.DEFINE_float(
   0.2,
   'Fraction of the channels removed from what --bits quantizes.',
 )
+_IMPORTANCE = flags.DEFINE_multi_enum(
+  'importance',
+  ['group', 'taylor'],
+  ['group', 'taylor'],
+  'What a channel is worth: group, the mean of the squared norms of the '
+  'weights that leave with it; taylor, how far the embeddings of training '
+  'photographs move without it, to first order. Repeat the flag for both.',
+)
+_IMPORTANCE_BATCHES = flags.DEFINE_integer(
+  'importance_batches',
+  64,
+  'Batches of 16 training photographs that taylor importance is taken from.',
+  1,
+)
 _RANDOM = flags.DEFINE_boolean(
   'random', True, 'Add the control that removes channels at random.'
 )
@@ -67,6 +83,12 @@ _SCOPE = flags.DEFINE_enum(
   'local',
   ['local', 'global'],
   'The same share of every group, or one ranking of all channels.',
+)
+_MOST = flags.DEFINE_float(
+  'most',
+  1.0,
+  'Largest fraction that may leave one group, in (0, 1]; with --scope=global, '
+  '0.5 keeps every layer alive.',
 )
 _ROUND_TO = flags.DEFINE_integer(
   'round_to', 1, 'Survivors of a group are rounded up to a multiple of it.', 1
@@ -106,12 +128,17 @@ def main() -> None:
     )
   if len(set(_METHOD.value)) < len(_METHOD.value):
     raise InputError('--method: a method is given twice')
+  if len(set(_IMPORTANCE.value)) < len(_IMPORTANCE.value):
+    raise InputError('--importance: a measure is given twice')
+  if not 0 < _MOST.value <= 1:
+    raise InputError(f'--most={_MOST.value:g}: right is above 0 and at most 1')
   face_flags.check()
   # Imported late: `--help` answers at once, and flags are checked first.
   from experiments.faces.settings import Settings, Variant
 
   variants = [
-    Variant(method, sparsity=sparsity)
+    Variant(method, sparsity=sparsity, importance=importance)
+    for importance in _IMPORTANCE.value
     for method in _METHOD.value
     for sparsity in sparsities
   ]
@@ -121,7 +148,13 @@ def main() -> None:
       for sparsity in sparsities
     ]
   variants += [
-    Variant(method, *pair, sparsity=_QUANTIZED_SPARSITY.value)
+    Variant(
+      method,
+      *pair,
+      sparsity=_QUANTIZED_SPARSITY.value,
+      importance=importance,
+    )
+    for importance in _IMPORTANCE.value
     for pair in bits
     for method in _METHOD.value
   ]
@@ -130,7 +163,9 @@ def main() -> None:
       study='face_pruning',
       variants=tuple(variants),
       scope=_SCOPE.value,
+      most=_MOST.value,
       round_to=_ROUND_TO.value,
+      importance_batches=_IMPORTANCE_BATCHES.value,
       **face_flags.settings(),
     ),
     output_dir=_OUTPUT_DIR.value,

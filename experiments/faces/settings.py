@@ -15,7 +15,7 @@ class Variant:
     weight_bits: 2 to 8, or 16; None leaves weights and activations float.
     activation_bits: the same.
     sparsity: fraction of the channels removed, in [0, 1).
-    importance: what a channel is removed by; see `pruning.prune_network`.
+    importance: what a channel is removed by; see `pruning.rank_channels`.
   """
 
   method: str
@@ -79,7 +79,9 @@ class Settings:
   weight_range: str = 'minmax'
   ranges: str = 'frozen'
   scope: str = 'local'
+  most: float = 1.0
   round_to: int = 1
+  importance_batches: int = 64
 
   def recipe(self, variant: Variant) -> Recipe:
     """How a variant's twin is quantized."""

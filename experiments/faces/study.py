@@ -118,6 +118,7 @@ def _smaller(settings: Settings) -> Settings:
     steps=1,
     batch=8,
     bootstrap=min(settings.bootstrap, 20),
+    importance_batches=2,
   )
 
 

@@ -27,6 +27,7 @@ class Twins:
     self.settings = settings
     self.splits = splits
     self.rules = rules
+    self._rankings: dict[Any, pruning.Ranking] = {}
     self._pruned: dict[Any, pruning.Pruned] = {}
     self._students: dict[Any, student_lib.Student] = {}
     self._frozen: dict[Any, Any] = {}
@@ -36,24 +37,38 @@ class Twins:
     variant = item.variant
     if not variant.sparsity:
       return pruning.Pruned(self.network, {}, {})
-    key = variant.sparsity, variant.importance, item.seed
+    key = item.fold, item.seed, variant.importance, variant.sparsity
+    _forget_others(self._pruned, key)
     if key not in self._pruned:
       self._pruned[key] = pruning.prune_network(
         self.network,
+        self._ranking(item),
         variant.sparsity,
-        importance=variant.importance,
         scope=self.settings.scope,
+        most=self.settings.most,
         round_to=self.settings.round_to,
-        seed=item.seed,
       )
     return self._pruned[key]
+
+  def _ranking(self, item) -> pruning.Ranking:
+    key = item.fold, item.seed, item.variant.importance
+    _forget_others(self._rankings, key)
+    if key not in self._rankings:
+      self._rankings[key] = pruning.rank_channels(
+        self.network,
+        item.variant.importance,
+        images=self.splits[item.fold].train.images,
+        batches=self.settings.importance_batches,
+        seed=item.seed,
+        rules=self.rules,
+      )
+    return self._rankings[key]
 
   def student(self, item) -> student_lib.Student:
     """The twin after calibration; kept until the next fold or seed."""
     variant = item.variant
     key = item.fold, item.seed, *variant.shape, variant.importance
-    if any(kept[:2] != key[:2] for kept in self._students):
-      self._students.clear()
+    _forget_others(self._students, key)
     if key not in self._students:
       images = self.splits[item.fold].train.images
       rng = np.random.default_rng((item.seed, item.fold))
@@ -79,3 +94,9 @@ class Twins:
       )
     tree = jax.device_put(packed_lib.unpack_tree(tree))
     return lambda images: self._frozen[key](tree, images)
+
+
+def _forget_others(known: dict, key: tuple) -> None:
+  """Drops what belongs to another fold or seed."""
+  if any(kept[:2] != key[:2] for kept in known):
+    known.clear()

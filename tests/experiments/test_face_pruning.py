@@ -32,6 +32,8 @@ def start(*flags, output):
     (['--sparsity=0.2,0.2'], 'given twice'),
     (['--bits=w9a8'], '9 weight bits'),
     (['--quantized_sparsity=-1'], '--quantized_sparsity=-1'),
+    (['--most=0'], '--most=0: right is'),
+    (['--importance=taylor', '--importance=taylor'], 'given twice'),
     (['--weights=missing.onnx'], 'missing.onnx: no such file'),
   ],
 )
@@ -51,7 +53,10 @@ def test_smoke(tmp_path):
   report = json.loads((output / 'report.json').read_text())
   assert report['study'] == 'face_pruning'
   first, tuned = report['variants']
-  assert [v['name'] for v in (first, tuned)] == ['one_shot 50%', 'ekd 50%']
+  assert [v['name'] for v in (first, tuned)] == [
+    'one_shot taylor 50%',
+    'ekd taylor 50%',
+  ]
   reference = report['reference']
   for variant in (first, tuned):
     assert variant['sparsity'] == 0.5

@@ -20,9 +20,19 @@ from tests.experiments.small_network import photographs, small_network
 FLOAT = Recipe(weight_bits=None, activation_bits=None)
 
 
+def rank(importance, seed=0):
+  return pruning.rank_channels(
+    small_network(),
+    importance,
+    images=photographs()[0],
+    batches=8,
+    seed=seed,
+  )
+
+
 @functools.cache
 def half():
-  return pruning.prune_network(small_network(), 0.5)
+  return pruning.prune_network(small_network(), rank('group'), 0.5)
 
 
 def images():
@@ -86,9 +96,7 @@ def test_random_control():
   network = small_network()
   kept = [
     graph.read_kept(
-      pruning.prune_network(
-        network, 0.5, importance='random', seed=seed
-      ).described
+      pruning.prune_network(network, rank('random', seed), 0.5).described
     )[0]
     for seed in (0, 0, 1)
   ]
@@ -101,4 +109,19 @@ def test_random_control():
 
 def test_bad_sparsity():
   with pytest.raises(InputError, match='sparsity 1 '):
-    pruning.prune_network(small_network(), 1.0)
+    pruning.prune_network(small_network(), rank('group'), 1.0)
+
+
+def test_taylor_moves_the_embeddings_less_than_random():
+  network = small_network()
+
+  def cosine(importance):
+    smaller = pruning.prune_network(network, rank(importance), 0.3).network
+    a, b = (
+      np.asarray(jax.jit(n.apply)(n.variables, images()))
+      for n in (network, smaller)
+    )
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return ((a * b).sum(1) / norms).mean()
+
+  assert cosine('taylor') > cosine('random')
