@@ -186,12 +186,9 @@ def resources(found: Sequence[Version]) -> Table:
 
   def cells(v):
     smaller = entries.ratio(v, reference)
-    sizes = (
-      megabytes(entries.mean(v, 'bytes', key))
-      for key in ('nominal', 'packed', 'on_disk')
-    )
+    kinds = ('nominal', 'packed', 'on_disk')
     return (
-      *(Cell(x) for x in sizes),
+      *(Cell(megabytes(entries.mean(v, 'bytes', kind))) for kind in kinds),
       Cell(DASH if smaller is None else f'{smaller:.2f}×'),
       Cell(count(v.first.get('macs'))),
       Cell(count(v.first.get('bops'))),

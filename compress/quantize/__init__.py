@@ -22,10 +22,7 @@ from compress.quantize.activations import (
 )
 from compress.quantize.affine import dequantize as dequantize
 from compress.quantize.affine import fake_quantize as fake_quantize
-from compress.quantize.affine import qparams_from_range as qparams_from_range
 from compress.quantize.affine import quantize as quantize
-from compress.quantize.affine import tensor_qparams as tensor_qparams
-from compress.quantize.affine import tensor_range as tensor_range
 from compress.quantize.histogram import mse as mse
 from compress.quantize.histogram import mse_range as mse_range
 from compress.quantize.histogram import percentile as percentile
@@ -35,6 +32,9 @@ from compress.quantize.observers import ema_minmax as ema_minmax
 from compress.quantize.observers import mean_std as mean_std
 from compress.quantize.observers import minmax as minmax
 from compress.quantize.observers import sample_minmax as sample_minmax
+from compress.quantize.ranges import qparams_from_range as qparams_from_range
+from compress.quantize.ranges import tensor_qparams as tensor_qparams
+from compress.quantize.ranges import tensor_range as tensor_range
 from compress.quantize.spec import AffineSpec as AffineSpec
 from compress.quantize.spec import QParams as QParams
 from compress.quantize.weights import quantize_weights as quantize_weights

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from compress import graph as graph_lib
 from compress.compressor import Plan, Rules, resolve_names
 from compress.graph import Emit, Graph, Rule, Site
-from compress.quantize import affine
+from compress.quantize import affine, ranges
 from compress.quantize.spec import AffineSpec, QParams
 
 
@@ -151,9 +151,7 @@ def observe(
     out, updated = _run(
       apply, transform, placement, specs, rules, variables, *inputs
     )
-    for name, state in updated.items():
-      _check_not_stacked(name, state, states[name])
-    return out, {**states, **updated}
+    return out, _moved_on(states, updated)
 
   return observed
 
@@ -176,9 +174,7 @@ def observe_and_quantize(
     placement: where activations are quantized.
     specs: name to static spec; other names stay float.
     observer: one of `compress.quantize.observers`.
-    rules: further rules for `rewrite`, which see the sites after this one
-      (`graph.cpu_rules()`). A function that they have already rewritten has
-      lost the sites that they replaced.
+    rules: as in `observe`.
 
   Returns:
     `(variables, states, active, *inputs) -> (out, states)`; where the bool []
@@ -190,15 +186,13 @@ def observe_and_quantize(
       old, spec = states[name], specs[name]
       new = observer.update(old, jax.lax.stop_gradient(x))
       new = jax.tree.map(lambda n, o: jnp.where(active, n, o), new, old)
-      q = affine.qparams_from_range(*observer.range(new, spec), spec)
+      q = ranges.qparams_from_range(*observer.range(new, spec), spec)
       return Emit(affine.fake_quantize(x, q, spec), new)
 
     out, updated = _run(
       apply, transform, placement, specs, rules, variables, *inputs
     )
-    for name, state in updated.items():
-      _check_not_stacked(name, state, states[name])
-    return out, {**states, **updated}
+    return out, _moved_on(states, updated)
 
   return quantized
 
@@ -241,13 +235,15 @@ def quantize_activations(
   return quantized
 
 
-def _check_not_stacked(name, new, old):
-  shapes = [[x.shape for x in jax.tree.leaves(tree)] for tree in (new, old)]
-  if shapes[0] != shapes[1]:
-    raise NotImplementedError(
-      f'activation {name!r} lies inside `scan`, where one range would have to '
-      'serve all iterations; give it a dynamic spec'
-    )
+def _moved_on(states, updated):
+  """The states with those that were updated, each of its old shape."""
+  for name, new in updated.items():
+    if jax.tree.map(jnp.shape, new) != jax.tree.map(jnp.shape, states[name]):
+      raise NotImplementedError(
+        f'activation {name!r} lies inside `scan`, where one range would have '
+        'to serve all iterations; give it a dynamic spec'
+      )
+  return {**states, **updated}
 
 
 def _run(apply, transform, placement, specs, rules, variables, *inputs):
@@ -318,12 +314,10 @@ def finalize(
   found = {}
   for spec in dict.fromkeys(specs[name] for name in states):
     names = [name for name in states if specs[name] == spec]
-    stacked = jax.tree.map(
-      lambda *leaves: jnp.stack(leaves), *(states[name] for name in names)
-    )
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *(states[n] for n in names))
 
     def qparams(state, spec=spec):
-      return affine.qparams_from_range(*observer.range(state, spec), spec)
+      return ranges.qparams_from_range(*observer.range(state, spec), spec)
 
     # Compiled once a spec: a search over ranges would else compile a name.
     every = jax.jit(jax.vmap(qparams))(stacked)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from compress.quantize.affine import QParams
+from compress.quantize.spec import QParams
 
 
 class SeedParams(NamedTuple):

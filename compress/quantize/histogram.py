@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from compress.errors import InputError
-from compress.quantize import affine
+from compress.quantize import affine, ranges
 from compress.quantize.observers import Observer
+from compress.quantize.spec import AffineSpec
 
 _EXPONENTS = (-100, 127)
 
@@ -230,7 +231,7 @@ def mse(
     )
 
     def error(lo, hi):
-      q = affine.qparams_from_range(lo, hi, one)
+      q = ranges.qparams_from_range(lo, hi, one)
       off = jnp.abs(affine.fake_quantize(middles, q, one) - middles)
       return jnp.sum(state.counts * off**exponent)
 
@@ -248,7 +249,7 @@ def mse(
 
 def mse_range(
   x: jax.Array,
-  spec: affine.AffineSpec,
+  spec: AffineSpec,
   *,
   grid: int = 100,
   shrink: float = 0.8,
@@ -264,19 +265,19 @@ def mse_range(
     exponent: as in `mse`.
 
   Returns:
-    `(lo, hi)` with the shapes of `affine.tensor_range`.
+    `(lo, hi)` with the shapes of `ranges.tensor_range`.
 
   Raises:
     InputError: grid or shrink out of range.
   """
   x = x.astype(jnp.float32)
-  lo, hi = affine.tensor_range(x, spec)
+  lo, hi = ranges.tensor_range(x, spec)
   plain = _plain(spec)
 
   def step(best, factor):
-    q = affine.qparams_from_range(factor * lo, factor * hi, plain)
+    q = ranges.qparams_from_range(factor * lo, factor * hi, plain)
     off = jnp.abs(affine.fake_quantize(x, q, plain) - x) ** exponent
-    error = affine.reduce_over_range(off, spec, jnp.sum, fill='constant')
+    error = ranges.reduce_over_range(off, spec, jnp.sum, fill='constant')
     better = error < best[0]
     return (
       jnp.where(better, error, best[0]),

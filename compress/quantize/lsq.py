@@ -23,8 +23,8 @@ import jax
 import jax.numpy as jnp
 
 from compress.errors import InputError
-from compress.quantize import affine
-from compress.quantize.affine import AffineSpec, QParams
+from compress.quantize import affine, ranges
+from compress.quantize.spec import AffineSpec, QParams
 
 EPSILON = 1e-8
 
@@ -41,8 +41,8 @@ def lsq_init(v: jax.Array, spec: AffineSpec) -> jax.Array:
   """
   check_spec(spec)
   magnitude = jnp.abs(v.astype(jnp.float32))
-  total = affine.reduce_over_range(magnitude, spec, jnp.sum, fill='constant')
-  count = affine.reduce_over_range(
+  total = ranges.reduce_over_range(magnitude, spec, jnp.sum, fill='constant')
+  count = ranges.reduce_over_range(
     jnp.ones_like(magnitude), spec, jnp.sum, fill='constant'
   )
   step = 2 * total / count / math.sqrt(spec.qmax)
@@ -112,17 +112,17 @@ def lsq(
   check_spec(spec, zero_point)
   if count is None:
     count = v.size / s.size
-  step = _per_channel(affine.expand(_floor(s), v.shape, spec), v)
+  step = _per_channel(ranges.expand(_floor(s), v.shape, spec), v)
   if zero_point is None:
     low, high = jnp.float32(spec.qmin), jnp.float32(spec.qmax)
   else:
-    zero = affine.expand(zero_point, v.shape, spec).astype(jnp.float32)
+    zero = ranges.expand(zero_point, v.shape, spec).astype(jnp.float32)
     low, high = spec.qmin - zero, spec.qmax - zero
   scaling = jax.lax.rsqrt(count * jnp.maximum(high, 1.0))
   if offset is None:
     function = _lsq_compact if compact else _lsq
     return function(spec.rounding, v, step, low, high, scaling)
-  beta = affine.expand(offset, v.shape, spec).astype(jnp.float32)
+  beta = ranges.expand(offset, v.shape, spec).astype(jnp.float32)
   shifted = v.astype(jnp.float32) - _scale_gradient(scaling, beta)
   # Outside of the levels d v_hat / d beta = 1 - 0, inside 1 - 1.
   out = _lsq(
@@ -177,7 +177,7 @@ def _lsq_jvp(rounding, primals, tangents):
   v, step, low, high, scaling = primals
   dv, ds = tangents[:2]
   out = _lsq(rounding, *primals)
-  ratio = affine.divide(v.astype(step.dtype), step)
+  ratio = ranges.divide(v.astype(step.dtype), step)
   inside = (ratio > low) & (ratio < high)
   level = affine.ROUND[rounding](jnp.clip(ratio, low, high))
   slope = jnp.where(inside, level - ratio, level) * scaling
@@ -194,7 +194,7 @@ def _lsq_compact(rounding, v, step, low, high, scaling):
 
 def _compact_forward(rounding, v, step, low, high, scaling):
   out = _lsq(rounding, v, step, low, high, scaling)
-  ratio = affine.divide(v.astype(step.dtype), step)
+  ratio = ranges.divide(v.astype(step.dtype), step)
   slope = affine.ROUND[rounding](jnp.clip(ratio, low, high)) - ratio
   code = jnp.round(jnp.clip(slope, -0.5, 0.5) * _SLOPE_STEPS)
   code = jnp.where(ratio <= low, float(_BELOW), code)

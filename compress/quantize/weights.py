@@ -11,7 +11,7 @@ from compress import compressor as compressor_lib
 from compress.compressor import KEEP, Compressor, Rules, State
 from compress.errors import InputError
 from compress.packed import Quantized
-from compress.quantize import affine, lsq
+from compress.quantize import affine, lsq, ranges
 from compress.quantize.spec import AffineSpec, QParams
 
 RangeFunction = Callable[[jax.Array, AffineSpec], tuple[jax.Array, jax.Array]]
@@ -21,7 +21,7 @@ def quantize_weights(
   rules: Rules,
   *,
   learned: bool = False,
-  range_fn: RangeFunction = affine.tensor_range,
+  range_fn: RangeFunction = ranges.tensor_range,
   key: jax.Array | None = None,
 ) -> Compressor:
   """Quantizes the weights that a plan covers, each by its `AffineSpec`.
@@ -75,7 +75,7 @@ def quantize_weights(
     return State(learnt, {'qparams': ranged, 'step': jnp.int32(0)})
 
   def qparams(leaf, spec) -> QParams:
-    return affine.qparams_from_range(*range_fn(leaf, spec), spec)
+    return ranges.qparams_from_range(*range_fn(leaf, spec), spec)
 
   def parameters(leaf, spec, path, state) -> QParams:
     if learned:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import strategies as st
 
 from compress.errors import InputError
-from compress.quantize import affine
-from compress.quantize.affine import AffineSpec, QParams
+from compress.quantize import affine, ranges
+from compress.quantize.spec import AffineSpec, QParams
 
 settings = hypothesis.settings(
   max_examples=40, deadline=None, derandomize=True, database=None
@@ -54,7 +54,7 @@ def params(scale, zero_point=0):
 
 def test_unsigned_asymmetric_golden():
   spec = AffineSpec(symmetric=False, bounds='unsigned')
-  q = affine.qparams_from_range(-0.5, 1.5, spec)
+  q = ranges.qparams_from_range(-0.5, 1.5, spec)
   assert q.scale == np.float32(0.00784313725490196)
   assert q.zero_point == 64
   x = jnp.array([-0.6, -0.5, 0, 0.1, 0.9, 1.5, 2.0])
@@ -69,7 +69,7 @@ def test_unsigned_asymmetric_golden():
 
 def test_narrow_symmetric_golden():
   spec = AffineSpec()
-  q = affine.qparams_from_range(-2.54, 1.0, spec)
+  q = ranges.qparams_from_range(-2.54, 1.0, spec)
   assert q.scale == np.float32(0.02) and q.zero_point == 0
   x = jnp.array([-2.6, -2.54, -1, -0.012, 0, 0.033, 1, 2.54])
   codes = affine.quantize(x, q, spec)
@@ -111,7 +111,7 @@ def test_small_weight_golden(symmetric, granularity, codes, zero_point, error):
     axis=0,
   )
   w = jnp.asarray(W24)
-  q = affine.tensor_qparams(w, spec)
+  q = ranges.tensor_qparams(w, spec)
   assert affine.quantize(w, q, spec).tolist() == codes
   assert np.squeeze(q.zero_point).tolist() == zero_point
   got = np.mean((np.asarray(affine.fake_quantize(w, q, spec)) - W24) ** 2)
@@ -170,7 +170,7 @@ def test_spec_is_hashable_and_equal_by_value():
 def test_bad_calls():
   x = normal((3, 4))
   with pytest.raises(InputError, match='axis=2'):
-    affine.tensor_range(x, AffineSpec(granularity='channel', axis=2))
+    ranges.tensor_range(x, AffineSpec(granularity='channel', axis=2))
   with pytest.raises(InputError, match='dynamic=False'):
     affine.fake_quantize(x, None, AffineSpec())
   with pytest.raises(InputError, match='dynamic=True'):
@@ -185,7 +185,7 @@ def test_bad_calls():
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16, jnp.float16])
 def test_simulation_equals_integers_bit_for_bit(spec, dtype):
   x = normal((3, 3, 4, 6), dtype=dtype)
-  q = affine.tensor_qparams(x, spec)
+  q = ranges.tensor_qparams(x, spec)
 
   def simulate(x, q):
     return affine.fake_quantize(x, q, spec)
@@ -238,27 +238,27 @@ def test_division_is_true_division_next_to_ties(shape):
 )
 def test_qparams_jit_equals_eager(spec):
   x = normal((3, 3, 4, 6), seed=3)
-  eager = affine.tensor_qparams(x, spec)
-  jitted = jax.jit(lambda x: affine.tensor_qparams(x, spec))(x)
-  constant = jax.jit(lambda: affine.tensor_qparams(x, spec))()
+  eager = ranges.tensor_qparams(x, spec)
+  jitted = jax.jit(lambda x: ranges.tensor_qparams(x, spec))(x)
+  constant = jax.jit(lambda: ranges.tensor_qparams(x, spec))()
   for other in (jitted, constant):
     jax.tree.map(np.testing.assert_array_equal, eager, other)
 
 
 def test_qparams_divide_as_numpy_does():
   hi = np.random.default_rng(1).uniform(0.1, 9, (1, 500)).astype(np.float32)
-  got = affine.qparams_from_range(-hi, hi, AffineSpec()).scale
+  got = ranges.qparams_from_range(-hi, hi, AffineSpec()).scale
   np.testing.assert_array_equal(got, hi / np.float32(127))
   unsigned = AffineSpec(symmetric=False, bounds='unsigned')
   for one in hi[0, :20]:
-    got = affine.qparams_from_range(0.0, one, unsigned).scale
+    got = ranges.qparams_from_range(0.0, one, unsigned).scale
     assert got == one / np.float32(255)
 
 
 def test_vmap_equals_loop():
   spec = AffineSpec(bits=4, symmetric=False, bounds='full')
   x = normal((5, 4, 6))
-  q = jax.vmap(lambda x: affine.tensor_qparams(x, spec))(x)
+  q = jax.vmap(lambda x: ranges.tensor_qparams(x, spec))(x)
   got = jax.vmap(lambda x, q: affine.fake_quantize(x, q, spec))(x, q)
   for i in range(5):
     one = affine.fake_quantize(x[i], QParams(*(p[i] for p in q)), spec)
@@ -267,7 +267,7 @@ def test_vmap_equals_loop():
 
 def test_gradient_clipped():
   spec = AffineSpec(symmetric=False, bounds='unsigned')
-  q = affine.qparams_from_range(-0.5, 1.5, spec)
+  q = ranges.qparams_from_range(-0.5, 1.5, spec)
   x = jnp.array([-9, -0.51, -0.5, -0.1, 0, 1.5, 1.51, jnp.inf])
   loss = lambda x, scale: affine.fake_quantize(  # noqa: E731
     x, QParams(scale, q.zero_point), spec
@@ -289,7 +289,7 @@ def test_gradient_reaches_both_ends_of_the_range(bounds, symmetric, bits):
   lo = hi * (0 if symmetric and bounds == 'unsigned' else -1)
 
   def grads(lo, hi):
-    q = affine.qparams_from_range(lo, hi, spec)
+    q = ranges.qparams_from_range(lo, hi, spec)
     x = jnp.stack([lo, hi, hi + 1.1 * q.scale, lo - 1.1 * q.scale])
     return jax.grad(lambda x: affine.fake_quantize(x, q, spec).sum())(x)
 
@@ -326,7 +326,7 @@ def test_dynamic_equals_static_of_the_same_batch():
   x = normal((6, 5), seed=4)
   static = AffineSpec(symmetric=False, bounds='unsigned')
   dynamic = AffineSpec(symmetric=False, bounds='unsigned', dynamic=True)
-  expected = affine.fake_quantize(x, affine.tensor_qparams(x, static), static)
+  expected = affine.fake_quantize(x, ranges.tensor_qparams(x, static), static)
   np.testing.assert_array_equal(
     affine.fake_quantize(x, None, dynamic), expected
   )
@@ -341,17 +341,17 @@ def test_zero_tensors_and_extreme_ranges_stay_finite():
 
     def go(fill, spec=spec):
       x = jnp.broadcast_to(fill, (2, 3))
-      q = affine.tensor_qparams(x, spec)
+      q = ranges.tensor_qparams(x, spec)
       return q.scale, affine.fake_quantize(x, q, spec)
 
     scale, fake = jax.jit(jax.vmap(go))(fills)
     assert jnp.isfinite(scale).all() and (scale > 0).all()
     assert jnp.isfinite(fake).all()
-  q = affine.qparams_from_range(-big, big, AffineSpec(symmetric=False))
+  q = ranges.qparams_from_range(-big, big, AffineSpec(symmetric=False))
   assert jnp.isfinite(
     affine.fake_quantize(jnp.array([-big, big]), q, SPECS[0])
   ).all()
-  assert affine.qparams_from_range(0.0, 0.0, AffineSpec()).scale == 1
+  assert ranges.qparams_from_range(0.0, 0.0, AffineSpec()).scale == 1
 
 
 def test_nan_is_seen_in_simulation_and_is_zero_in_codes():
@@ -360,7 +360,7 @@ def test_nan_is_seen_in_simulation_and_is_zero_in_codes():
   q = params(0.5, 9)
   assert affine.quantize(x, q, spec).tolist() == [9, 11]
   assert jnp.isnan(affine.fake_quantize(x, q, spec)).tolist() == [True, False]
-  assert jnp.isnan(affine.tensor_qparams(x, AffineSpec()).scale)
+  assert jnp.isnan(ranges.tensor_qparams(x, AffineSpec()).scale)
 
 
 @pytest.mark.parametrize(
@@ -368,14 +368,14 @@ def test_nan_is_seen_in_simulation_and_is_zero_in_codes():
 )
 def test_power_of_two(scale, expected):
   spec = AffineSpec(power_of_two=True)
-  got = affine.qparams_from_range(0.0, 127 * scale, spec).scale
+  got = ranges.qparams_from_range(0.0, 127 * scale, spec).scale
   assert got == expected
 
 
 def test_groups_cut_the_flattened_inputs():
   w = normal((2, 2, 3, 5))  # 12 inputs: groups of 5, 5 and 2
   spec = AffineSpec(bits=4, granularity='group', group_size=5)
-  q = affine.tensor_qparams(w, spec)
+  q = ranges.tensor_qparams(w, spec)
   assert q.scale.shape == (3, 1, 5)
   flat = np.asarray(w).reshape(12, 5)
   got = np.asarray(affine.fake_quantize(w, q, spec)).reshape(12, 5)
@@ -392,7 +392,7 @@ def test_groups_cut_the_flattened_inputs():
   first = AffineSpec(bits=4, granularity='group', group_size=5, axis=0)
   moved = jnp.moveaxis(w, -1, 0)
   np.testing.assert_array_equal(
-    affine.fake_quantize(moved, affine.tensor_qparams(moved, first), first),
+    affine.fake_quantize(moved, ranges.tensor_qparams(moved, first), first),
     jnp.moveaxis(affine.fake_quantize(w, q, spec), -1, 0),
   )
 
@@ -418,7 +418,7 @@ def test_noise_floor_and_signal_to_noise():
   x = jnp.asarray(np.linspace(-1, 1, 200_001, dtype=np.float32))
   for bits, decibel in ((4, 22.92), (8, 48.10)):
     spec = AffineSpec(bits=bits)
-    q = affine.tensor_qparams(x, spec)
+    q = ranges.tensor_qparams(x, spec)
     error = np.asarray(affine.fake_quantize(x, q, spec) - x, np.float64)
     np.testing.assert_allclose(error.var() / (q.scale**2 / 12), 1, rtol=5e-3)
     power = np.mean(np.asarray(x, np.float64) ** 2)
@@ -435,7 +435,7 @@ def test_finer_granularity_errs_less():
     {'granularity': 'group', 'group_size': 8},
   ):
     spec = AffineSpec(bits=4, **fields)
-    q = affine.tensor_qparams(w, spec)
+    q = ranges.tensor_qparams(w, spec)
     errors.append(float(((affine.fake_quantize(w, q, spec) - w) ** 2).sum()))
   assert errors[0] > errors[1] > errors[2]
 
@@ -460,7 +460,7 @@ specs = st.builds(
 @hypothesis.given(tensors, specs)
 def test_invariants(x, spec):
   x = jnp.asarray(x)
-  q = affine.tensor_qparams(x, spec)
+  q = ranges.tensor_qparams(x, spec)
   got = affine.fake_quantize(x, q, spec)
   codes = affine.quantize(x, q, spec)
   assert jnp.isfinite(got).all()
@@ -484,8 +484,8 @@ def test_power_of_two_scaling_moves_the_scale_only(x, spec, exponent):
   x = np.where(np.abs(x) < 1e-20, 0, x)
   x = jnp.asarray(x.astype(np.float32))
   factor = jnp.float32(2.0**exponent)
-  q = affine.tensor_qparams(x, spec)
-  scaled = affine.tensor_qparams(x * factor, spec)
+  q = ranges.tensor_qparams(x, spec)
+  scaled = ranges.tensor_qparams(x * factor, spec)
   np.testing.assert_array_equal(
     affine.quantize(x, q, spec), affine.quantize(x * factor, scaled, spec)
   )
@@ -498,8 +498,8 @@ def test_power_of_two_scaling_moves_the_scale_only(x, spec, exponent):
 @hypothesis.given(tensors, specs, st.permutations(range(6)))
 def test_channels_are_independent(x, spec, order):
   order = np.asarray(order)
-  q = affine.tensor_qparams(jnp.asarray(x), spec)
-  other = affine.tensor_qparams(jnp.asarray(x[:, order]), spec)
+  q = ranges.tensor_qparams(jnp.asarray(x), spec)
+  other = ranges.tensor_qparams(jnp.asarray(x[:, order]), spec)
   if spec.granularity == 'channel':
     q = jax.tree.map(lambda p: p[:, order], q)
   jax.tree.map(np.testing.assert_array_equal, q, other)

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compress.quantize import affine, conventions
-from compress.quantize.affine import AffineSpec, QParams
+from compress.quantize import affine, conventions, ranges
+from compress.quantize.spec import AffineSpec, QParams
 
 
 def away_from_ties(x, scale):
@@ -17,7 +17,7 @@ def away_from_ties(x, scale):
 @pytest.mark.parametrize('ends', [(-1.0, 2.7), (-3.0, 0.0), (0.0, 5.1)])
 def test_three_forms_agree(bits, ends):
   spec = AffineSpec(bits=bits, symmetric=False, bounds='full')
-  q = affine.qparams_from_range(*ends, spec)
+  q = ranges.qparams_from_range(*ends, spec)
   x = np.random.default_rng(bits).uniform(-5, 7, 4000).astype(np.float32)
   x = jnp.asarray(x[away_from_ties(x, q.scale)])
   codes = affine.quantize(x, q, spec)
@@ -88,6 +88,6 @@ def test_quantface_weights(bits):
     granularity='channel',
     gradient='identity',
   )
-  q = affine.tensor_qparams(jnp.asarray(w), spec)
+  q = ranges.tensor_qparams(jnp.asarray(w), spec)
   got = affine.fake_quantize(jnp.asarray(w), q, spec)
   np.testing.assert_allclose(got, (codes + z) / sigma, atol=1e-6)

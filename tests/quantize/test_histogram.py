@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from compress.quantize import affine, histogram, kl
-from compress.quantize.affine import AffineSpec
+from compress.quantize import affine, histogram, kl, ranges
+from compress.quantize.spec import AffineSpec
 
 COUNT = 100_001
 
@@ -110,7 +110,7 @@ def test_least_squares_ranges(name, bits, alpha, error):
   # The error over the whole law; the sample ends where its quantiles do.
   grid = np.linspace(-40, 40, 800_001)
   law = stats.norm if name == 'gauss' else stats.laplace
-  q = affine.qparams_from_range(-hi, hi, spec)
+  q = ranges.qparams_from_range(-hi, hi, spec)
   grid32 = jnp.asarray(grid.astype(np.float32))
   off = np.asarray(affine.fake_quantize(grid32, q, spec), np.float64) - grid
   got = np.sum(off**2 * law.pdf(grid)) * (grid[1] - grid[0])
@@ -126,13 +126,13 @@ def test_search_of_a_tensor_agrees_and_beats_min_max():
   ):
     spec = AffineSpec(bits=4, **fields)
     lo, hi = jax.jit(lambda x, s=spec: histogram.mse_range(x, s))(x)
-    assert lo.shape == affine.tensor_range(x, spec)[0].shape
+    assert lo.shape == ranges.tensor_range(x, spec)[0].shape
 
     def error(q, spec=spec):
       return jnp.sum(jnp.abs(affine.fake_quantize(x, q, spec) - x) ** 2.4)
 
-    best = error(affine.qparams_from_range(lo, hi, spec))
-    assert best < error(affine.tensor_qparams(x, spec))
+    best = error(ranges.qparams_from_range(lo, hi, spec))
+    assert best < error(ranges.tensor_qparams(x, spec))
     if spec.granularity == 'tensor':
       observer = histogram.mse()
       np.testing.assert_allclose(

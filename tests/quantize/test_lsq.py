@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from compress.errors import InputError
-from compress.quantize import affine, lsq
-from compress.quantize.affine import AffineSpec
+from compress.quantize import affine, lsq, ranges
+from compress.quantize.spec import AffineSpec
 
 V = jnp.array([-3, -1.3, -0.7, 0.2, 0.74, 0.76, 1.6, 4], jnp.float32)
 SIGNED = AffineSpec(bits=3, bounds='full')
@@ -160,7 +160,7 @@ def test_fixed_zero_point_by_hand(bounds, zero, codes, ds, dv, most):
 def test_fixed_zero_point_is_the_exported_grid(bounds, bits, dtype):
   spec = AffineSpec(bits=bits, symmetric=False, bounds=bounds)
   v = jax.random.normal(jax.random.key(bits), (3, 500)).astype(dtype)
-  q = affine.qparams_from_range(jnp.float32(-1.1), jnp.float32(2.3), spec)
+  q = ranges.qparams_from_range(jnp.float32(-1.1), jnp.float32(2.3), spec)
   assert spec.qmin < q.zero_point < spec.qmax
   exported = lsq.lsq_qparams(q.scale, spec, zero_point=q.zero_point)
   run = lambda v, s: lsq.lsq(v, s, spec, zero_point=q.zero_point)  # noqa: E731

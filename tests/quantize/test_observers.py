@@ -7,8 +7,8 @@ import pytest
 from scipy import integrate, stats
 
 from compress.errors import InputError
-from compress.quantize import aciq, affine, histogram, kl, observers
-from compress.quantize.affine import AffineSpec
+from compress.quantize import aciq, histogram, kl, observers, ranges
+from compress.quantize.spec import AffineSpec
 
 SPEC = AffineSpec(symmetric=False, bounds='unsigned')
 SIMPLE = {
@@ -69,7 +69,7 @@ def test_contract(name):
   assert lo < 0 < hi
   everything = jnp.stack(xs)
   assert lo >= everything.min() and hi <= everything.max()
-  q = affine.qparams_from_range(lo, hi, SPEC)
+  q = ranges.qparams_from_range(lo, hi, SPEC)
   assert jnp.isfinite(q.scale)
   jax.tree.map(lambda a, b: None, state, observer.init(()))
 

@@ -9,9 +9,9 @@ from compress.errors import InputError
 from compress.quantize import (
   AffineSpec,
   QParams,
-  affine,
   mse_range,
   quantize_weights,
+  ranges,
 )
 
 # spec: the 2 x 4 weight whose four quantizations are known. Its rows are the
@@ -118,7 +118,7 @@ def test_range_function():
   state = least.init({'w': outlier})
   scale = state.carried['qparams']['w'].scale
   assert scale < plain.carried['qparams']['w'].scale
-  expected = affine.qparams_from_range(
+  expected = ranges.qparams_from_range(
     *mse_range(outlier, FOUR_BITS), FOUR_BITS
   )
   assert scale == expected.scale
