@@ -219,9 +219,6 @@ from compress.prune.relevance_propagation import (
 from compress.prune.relevance_propagation import (
   propagate_relevance as propagate_relevance,
 )
-from compress.prune.relevance_propagation import (
-  reference_samples as reference_samples,
-)
 from compress.prune.relevance_rules import LRP_0 as LRP_0
 from compress.prune.relevance_rules import Z_PLUS as Z_PLUS
 from compress.prune.relevance_rules import AlphaBetaRule as AlphaBetaRule
@@ -246,9 +243,9 @@ from compress.prune.rounding import TORCH_PRUNING as TORCH_PRUNING
 from compress.prune.rounding import TORCH_PRUNING_GLOBAL as TORCH_PRUNING_GLOBAL
 from compress.prune.rounding import Rounding as Rounding
 from compress.prune.saliency_grid import channel_grid as channel_grid
-from compress.prune.saliency_grid import random_channels as random_channels
 from compress.prune.saliency_metrics import ChannelSaliency as ChannelSaliency
 from compress.prune.saliency_metrics import all_saliencies as all_saliencies
+from compress.prune.saliency_metrics import random_channels as random_channels
 from compress.prune.schedule import Schedule as Schedule
 from compress.prune.schedule import cubic as cubic
 from compress.prune.schedule import iterative as iterative

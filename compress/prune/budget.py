@@ -9,13 +9,12 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from compress import graph
 from compress.errors import InputError
 from compress.prune import wide
 from compress.prune.allocation import Allocation, no_rule, ruled
-from compress.prune.selection import ranks, top_k
+from compress.prune.selection import ranks, split_row, top_k
 
 
 def global_threshold(*, min_keep: int = 0) -> Allocation:
@@ -200,20 +199,15 @@ def _guarded(scores, min_keep):
   return jnp.concatenate(rows)
 
 
-def _split(row, scores):
-  ends = np.cumsum([x.size for x in scores.values()])[:-1]
-  return dict(zip(scores, jnp.split(row, ends), strict=True))
-
-
 def _count_best(scores, keep, rounding, min_keep):
   mask = top_k(_guarded(scores, min_keep), keep, ties=rounding.ties)
-  parts = _split(mask, scores)
+  parts = split_row(mask, scores)
   return {p: part.sum(dtype=jnp.int32) for p, part in parts.items()}
 
 
 def _count_within(scores, limit, costs, min_keep):
   """Units kept in each leaf when the best ones fill a limit of costs."""
-  places = _split(ranks(_guarded(scores, min_keep)), scores)
+  places = split_row(ranks(_guarded(scores, min_keep)), scores)
   weights = [costs[p] for p in scores]
 
   def counts(place):

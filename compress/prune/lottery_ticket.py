@@ -41,7 +41,7 @@ from compress.errors import InputError
 from compress.prune.masking import apply_masks, check_tree
 from compress.prune.paths import by_path, path_key, put
 from compress.prune.rounding import LIBRARY, check_sparsity
-from compress.prune.selection import top_k
+from compress.prune.selection import top_k, top_k_of_all
 
 Masks = Mapping[str, jax.Array]
 Scope = Literal['layer', 'global']
@@ -114,14 +114,9 @@ def next_masks(
     raise InputError(
       f"scope='global' has the fractions {sorted(fractions)}; right is one"
     )
-  flat = [s.reshape(-1).astype(jnp.float32) for s in scores.values()]
+  scores = {path: s.astype(jnp.float32) for path, s in scores.items()}
   alive = sum(int(mask.sum()) for mask in masks.values())
-  keep = top_k(jnp.concatenate(flat), LIBRARY.count(alive, *fractions))
-  out, start = {}, 0
-  for path, score in scores.items():
-    part = keep[start : start + score.size]
-    out[path], start = part.reshape(score.shape), start + score.size
-  return out
+  return top_k_of_all(scores, LIBRARY.count(alive, *fractions))
 
 
 def reinitialize(init_fn: Callable[[jax.Array], Any], key, masks: Masks):

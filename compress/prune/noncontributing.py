@@ -88,12 +88,7 @@ def observe_units(extremes: UnitExtremes, outputs: jax.Array) -> UnitExtremes:
 
   def pairs(column):
     difference, total = x - column[:, None], x + column[:, None]
-    return (
-      difference.min(0),
-      difference.max(0),
-      total.min(0),
-      total.max(0),
-    )
+    return difference.min(0), difference.max(0), total.min(0), total.max(0)
 
   new = UnitExtremes(x.min(0), x.max(0), *jax.lax.map(pairs, x.T))
   return merge_extremes(extremes, new)
@@ -232,16 +227,14 @@ def readers_of(graph: Graph, params, names: Iterable[str]) -> list[Reader]:
         f'{", ".join(sites) or "none"}'
       )
     numbers, padded = site.params['dimension_numbers'], False
+    rank = leaves[kernel].ndim
     if site.kind == 'conv':
-      inner = numbers.rhs_spec[:2] == (
-        leaves[kernel].ndim - 1,
-        leaves[kernel].ndim - 2,
-      )
+      inner = numbers.rhs_spec[:2] == (rank - 1, rank - 2)
       padded = any(p != (0, 0) for p in site.params['padding'])
       padded = padded or any(d != 1 for d in site.params['lhs_dilation'])
     else:
       inner = site.weight_operand == 1 and tuple(numbers[0][1]) == (0,)
-      inner = inner and leaves[kernel].ndim == 2
+      inner = inner and rank == 2
     if site.groups != 1 or not inner:
       raise InputError(
         f'site {name!r} has {site.groups} groups or another layout; right is '

@@ -32,7 +32,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from compress import graph
 from compress.errors import InputError
@@ -110,7 +109,7 @@ def filter_relevance(
   Args:
     apply: as for `propagate_relevance`.
     variables: nested dict of arrays.
-    inputs: [B, ...] reference samples (`reference_samples` draws them).
+    inputs: [B, ...] reference samples (`balanced_indices` draws them).
     labels: [B] their classes.
     rules: how relevance goes back.
     start: begin with the logit's value, or with 1.
@@ -148,32 +147,3 @@ def filter_relevance(
     path: jnp.where(totals[path] > 0, value / totals[path], 0.0)
     for path, value in out.items()
   }
-
-
-def reference_samples(
-  labels: np.ndarray, *, per_class: int = 10, seed: int = 0
-) -> np.ndarray:
-  """Draws the same number of samples of every class, without replacement.
-
-  Args:
-    labels: [N] integers.
-    per_class: samples of each class.
-    seed: of the draw.
-
-  Returns:
-    [classes * per_class] indices, class by class.
-
-  Raises:
-    InputError: a class has fewer samples.
-  """
-  labels = np.asarray(labels)
-  generator = np.random.default_rng(seed)
-  drawn = []
-  for label in np.unique(labels):
-    members = np.flatnonzero(labels == label)
-    if len(members) < per_class:
-      raise InputError(
-        f'class {label} has {len(members)} samples, below per_class={per_class}'
-      )
-    drawn.append(generator.choice(members, per_class, replace=False))
-  return np.concatenate(drawn)

@@ -25,7 +25,7 @@ values, and a layer of zeros keeps its zeros.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -193,17 +193,6 @@ def channel_grid(
   return Grid(init, update, score)
 
 
-def random_channels(
-  key: jax.Array, channels: Mapping[str, int]
-) -> dict[str, np.ndarray]:
-  """The random baseline: uniform on [0, 1), by leaf path of the kernel."""
-  keys = jax.random.split(key, max(len(channels), 1))
-  return {
-    path: np.asarray(jax.random.uniform(k, (channels[path],)), np.float64)
-    for path, k in zip(sorted(channels), keys, strict=True)
-  }
-
-
 def _reads(order, what: str) -> bool:
   pairs = itertools.chain.from_iterable(order.values())
   return any(getattr(pointwise, what) for pointwise, _ in pairs)
@@ -295,18 +284,15 @@ def _measure(loss_fn, layers: tuple[Layer, ...], order, probes):
 
 
 def _zeros(layers, order, params):
-  leaves = by_path(params)
-
-  def zeros(like):
-    return jnp.zeros(like.shape, like.dtype)
-
   out = {
-    domain: {layer.path: zeros(layer.structs[domain]) for layer in layers}
+    domain: {x.path: jnp.zeros_like(x.structs[domain]) for x in layers}
     for domain in order
   }
   if WEIGHT in order and any(layer.bias for layer in layers):
-    biased = [layer for layer in layers if layer.bias]
-    out['bias'] = {layer.path: zeros(leaves[layer.bias]) for layer in biased}
+    leaves = by_path(params)
+    out['bias'] = {
+      x.path: jnp.zeros_like(leaves[x.bias]) for x in layers if x.bias
+    }
   return out
 
 

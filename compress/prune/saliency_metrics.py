@@ -8,7 +8,7 @@ one image, of one layer's saliencies `[C]`.
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import jax
@@ -201,3 +201,14 @@ def all_saliencies() -> Iterator[ChannelSaliency]:
   for choices in itertools.product(*axes):
     yield ChannelSaliency(*choices)
   yield APOZ
+
+
+def random_channels(
+  key: jax.Array, channels: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+  """The random baseline: uniform on [0, 1), by leaf path of the kernel."""
+  keys = jax.random.split(key, max(len(channels), 1))
+  return {
+    path: np.asarray(jax.random.uniform(k, (channels[path],)), np.float64)
+    for path, k in zip(sorted(channels), keys, strict=True)
+  }

@@ -8,11 +8,12 @@ Counts may be traced: one compiled function serves a whole schedule.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from compress.errors import InputError
 from compress.prune.rounding import Ties
@@ -90,6 +91,40 @@ def top_k(
   spare = keep - above.sum(dtype=jnp.int32)
   place = jnp.cumsum(equal.reshape(-1), dtype=jnp.int32).reshape(x.shape)
   return above | (equal & (place <= spare))
+
+
+def top_k_of_all(
+  scores: Mapping[str, jax.Array], keep: jax.Array | int
+) -> dict[str, jax.Array]:
+  """Keeps the `keep` most salient entries of all leaves together.
+
+  Args:
+    scores: leaf path to float array; all of one dtype.
+    keep: how many stay of all, as for `top_k`.
+
+  Returns:
+    Leaf path to bool of the array's shape; ties by order of the leaves, then
+    lowest flat index.
+  """
+  row = jnp.concatenate([s.reshape(-1) for s in scores.values()])
+  return split_row(top_k(row, keep), scores)
+
+
+def split_row(
+  row: jax.Array, like: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+  """The entries of all leaves in a row, as leaves.
+
+  Args:
+    row: [n], leaf after leaf.
+    like: leaf path to array; their sizes sum to n.
+
+  Returns:
+    Leaf path to entries, of the shape of the array in `like`.
+  """
+  ends = np.cumsum([x.size for x in like.values()])[:-1]
+  parts = zip(like.items(), jnp.split(row, ends), strict=True)
+  return {path: part.reshape(x.shape) for (path, x), part in parts}
 
 
 def threshold(saliency: jax.Array, value: jax.Array | float) -> jax.Array:

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from compress.errors import InputError
 from compress.prune import rounding
 from compress.prune.paths import KERNELS, matching, put
-from compress.prune.selection import top_k
+from compress.prune.selection import top_k_of_all
 
 Apply = Callable[..., jax.Array]
 
@@ -135,7 +135,7 @@ def synflow_masks(
       scores, flow = _scores(apply, positive, ones, masks, prunable)
       # What is gone ranks below a weight that nothing flows through.
       ranked = {p: jnp.where(masks[p], s, -1) for p, s in scores.items()}
-      return _largest(ranked, count), flow
+      return top_k_of_all(ranked, count), flow
 
     return jax.lax.scan(one, full, counts)
 
@@ -158,17 +158,6 @@ def _scores(apply, positive, ones, masks, prunable):
 
   total, grads = jax.value_and_grad(flow)(leaves)
   return {p: jnp.abs(grads[p] * w) for p, w in leaves.items()}, total
-
-
-def _largest(scores, count):
-  """Masks of the `count` (traced) largest over all leaves, exactly."""
-  flat = jnp.concatenate([s.reshape(-1) for s in scores.values()])
-  keep = top_k(flat, count)
-  masks, start = {}, 0
-  for path, leaf in scores.items():
-    masks[path] = keep[start : start + leaf.size].reshape(leaf.shape)
-    start += leaf.size
-  return masks
 
 
 def _positive(tree):

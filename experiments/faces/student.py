@@ -6,9 +6,7 @@ batch statistics). What is judged is neither: it is the tree of packed tensors
 that goes into the file.
 """
 
-import dataclasses
 import functools
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,103 +22,10 @@ from compress.compressor import State
 from compress.packed import Dense
 from compress.quantize import AffineSpec, QParams
 from experiments.faces.networks import Network
-
-PLACEMENTS = {'inputs': quantize.INPUTS, 'quantface': quantize.QUANTFACE}
-OBSERVERS = {
-  'minmax': quantize.minmax,
-  'cumulative': quantize.cumulative,
-  'ema': quantize.ema_minmax,
-  'sample_minmax': quantize.sample_minmax,
-  'mean_std': quantize.mean_std,
-  'percentile': quantize.percentile,
-  'mse': functools.partial(quantize.mse, exponent=2.0, apart=True),
-  'gptq': quantize.mse,
-  'kl': quantize.kl.kl,
-  'aciq': quantize.aciq.aciq,
-}
-IMAGE_BITS = 8
-"""The image that enters the first layer: its pixels are 8-bit numbers."""
+from experiments.faces.recipe import OBSERVERS, PLACEMENTS, Recipe
 
 QUANTFACE_STEPS = 299
 """Steps during which QuantFace updates its activation ranges."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-  """Every choice that makes a quantized twin.
-
-  Attributes:
-    weight_bits: 2 to 8, or 16; None with `activation_bits` None leaves the
-      network float.
-    activation_bits: 2 to 8, or 16.
-    granularity: of weight scales: `tensor`, `channel` or `group`.
-    group_size: weights of a group.
-    placement: where activations are quantized, `inputs` or `quantface`.
-    observer: how an activation range comes from what was seen.
-    weight_range: where a kernel's range comes from, `minmax` or `mse`.
-    ranges: in training: `frozen` as calibrated, `running` (updated by the
-      first 299 steps, as QuantFace), or `learned` (LSQ).
-    batch_norm: `frozen` (folded where it can be) or `batch` (statistics of
-      the batch in training, moving averages at inference).
-  """
-
-  weight_bits: int | None = 8
-  activation_bits: int | None = 8
-  granularity: str = 'channel'
-  group_size: int | None = None
-  placement: str = 'inputs'
-  observer: str = 'mse'
-  weight_range: str = 'minmax'
-  ranges: str = 'frozen'
-  batch_norm: str = 'frozen'
-
-  def weight_spec(self) -> AffineSpec:
-    """The quantizer of kernels: QuantFace's, or a symmetric one."""
-    shared = {
-      'bits': self.weight_bits,
-      'granularity': self.granularity,
-      'group_size': self.group_size,
-    }
-    if self.placement == 'quantface':
-      return AffineSpec(
-        symmetric=False,
-        bounds='full',
-        gradient='identity',
-        dynamic=True,
-        **shared,
-      )
-    return AffineSpec(symmetric=True, bounds='narrow', **shared)
-
-  def activation_spec(self, bits: int | None = None) -> AffineSpec:
-    """The quantizer of activations: one asymmetric range a tensor."""
-    return AffineSpec(
-      bits=bits or self.activation_bits,
-      symmetric=False,
-      bounds='unsigned',
-      gradient='identity' if self.placement == 'quantface' else 'clipped',
-    )
-
-  def weight_rules(self) -> compressor_lib.Rules:
-    """Kernels; in QuantFace's placement PReLU slopes too, as it has them."""
-    if self.weight_bits is None:
-      return ()
-    rules = [('(.*/)?kernel', self.weight_spec())]
-    if self.placement == 'quantface':
-      slope = dataclasses.replace(
-        self.activation_spec(), bounds='full', dynamic=True
-      )
-      rules.append(('(.*/)?slope', slope))
-    return tuple(rules)
-
-  def activation_rules(self, first: str) -> compressor_lib.Rules:
-    """All placed activations alike, but the image in no fewer than 8 bits."""
-    if self.activation_bits is None:
-      return ()
-    bits = max(IMAGE_BITS, self.activation_bits)
-    return (
-      (re.escape(first), self.activation_spec(bits)),
-      ('.*', self.activation_spec()),
-    )
 
 
 class Student(NamedTuple):

@@ -79,14 +79,11 @@ class Fairness:
 
   def versions(self) -> list[Version]:
     """All rows, the reference first."""
-    return [
+    return runs_lib.grid(
       Version('LeNet-300-100', 'reference'),
-      *(
-        Version(f'{method} {100 * sparsity:.3g} %', method, sparsity)
-        for method in ('magnitude', 'importance', 'fairgrape')
-        for sparsity in self._settings.fair_sparsities
-      ),
-    ]
+      ('magnitude', 'importance', 'fairgrape'),
+      self._settings.fair_sparsities,
+    )
 
   def run(self, version: Version, seed: int) -> Figures:
     """One network, trained and judged on both groups."""

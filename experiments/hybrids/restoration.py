@@ -65,14 +65,11 @@ class Restoration:
 
   def versions(self) -> list[Version]:
     """All rows, the reference first."""
-    return [
+    return runs_lib.grid(
       Version('ResNet-8', 'reference'),
-      *(
-        Version(f'{method} {100 * sparsity:.3g} %', method, sparsity)
-        for method in ('labels', 'response', 'restore', 'two_stages')
-        for sparsity in self._settings.channel_sparsities
-      ),
-    ]
+      ('labels', 'response', 'restore', 'two_stages'),
+      self._settings.channel_sparsities,
+    )
 
   def words(self, entries: list[dict[str, Any]]) -> list[str]:
     """No notes."""

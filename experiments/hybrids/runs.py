@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +26,20 @@ class Version(NamedTuple):
   name: str
   method: str
   sparsity: float | None = None
+
+
+def grid(
+  first: Version, methods: Sequence[str], sparsities: Sequence[float]
+) -> list[Version]:
+  """A version, then one of every method at every sparsity, named after both."""
+  return [
+    first,
+    *(
+      Version(f'{method} {100 * sparsity:.3g} %', method, sparsity)
+      for method in methods
+      for sparsity in sparsities
+    ),
+  ]
 
 
 class Store:

@@ -65,14 +65,11 @@ class Students:
 
   def versions(self) -> list[Version]:
     """All rows, the reference first."""
-    return [
+    return runs_lib.grid(
       Version('LeNet-5', 'reference'),
-      *(
-        Version(f'{method} {100 * sparsity:.3g} %', method, sparsity)
-        for method in ('sparse', 'labels', 'dense_teacher', 'pruned_teacher')
-        for sparsity in self._settings.teacher_sparsities
-      ),
-    ]
+      ('sparse', 'labels', 'dense_teacher', 'pruned_teacher'),
+      self._settings.teacher_sparsities,
+    )
 
   def words(self, entries: list[dict[str, Any]]) -> list[str]:
     """No notes."""

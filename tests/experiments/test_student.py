@@ -11,10 +11,9 @@ from compress import packed as packed_lib
 from compress.compressor import State
 from compress.graph import cpu_rules
 from compress.quantize import QParams
+from experiments.faces.recipe import OBSERVERS, Recipe
 from experiments.faces.student import (
-  OBSERVERS,
   QUANTFACE_STEPS,
-  Recipe,
   bit_operations,
   frozen_twin,
   make_student,

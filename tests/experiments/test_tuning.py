@@ -7,7 +7,8 @@ import pytest
 
 from compress.errors import InputError
 from experiments.faces import tuning
-from experiments.faces.student import Recipe, make_student
+from experiments.faces.recipe import Recipe
+from experiments.faces.student import make_student
 from experiments.faces.tuning import Tuning, initial_head, make_batches
 from tests.experiments.small_network import (
   photographs,

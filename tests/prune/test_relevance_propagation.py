@@ -260,13 +260,3 @@ def test_parallel_shares_must_add_up():
     lib.BoxRule(1.0, 1.0)
   with pytest.raises(InputError, match='absorb'):
     lib.RelevanceRules(bias='keep')
-
-
-def test_reference_samples_are_balanced_and_repeatable():
-  labels = np.array([1, 0, 1, 0, 1, 0, 0])
-  drawn = lrp.reference_samples(labels, per_class=2, seed=3)
-  assert list(labels[drawn]) == [0, 0, 1, 1] and len(set(drawn)) == 4
-  again = lrp.reference_samples(labels, per_class=2, seed=3)
-  np.testing.assert_array_equal(drawn, again)
-  with pytest.raises(InputError, match='class 1 has 3'):
-    lrp.reference_samples(labels, per_class=4)

@@ -399,7 +399,7 @@ def _group(name, size, members):
 
 
 def test_random_baseline():
-  found = grid_lib.random_channels(jax.random.key(0), {'a': 3, 'b': 2})
-  again = grid_lib.random_channels(jax.random.key(0), {'a': 3, 'b': 2})
+  found = m.random_channels(jax.random.key(0), {'a': 3, 'b': 2})
+  again = m.random_channels(jax.random.key(0), {'a': 3, 'b': 2})
   assert {path: s.shape for path, s in found.items()} == {'a': (3,), 'b': (2,)}
   np.testing.assert_array_equal(found['a'], again['a'])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from compress import prune
 from compress.errors import InputError
+from compress.prune.selection import top_k_of_all
 
 # One length, so that it compiles once.
 SCORES = st.lists(
@@ -151,3 +152,12 @@ def test_groups_may_be_renamed():
   np.testing.assert_array_equal(
     one, prune.group_balanced(importance[order], 11)
   )
+
+
+def test_leaves_are_ranked_together():
+  scores = {'a': jnp.array([[1.0, 4.0]]), 'b': jnp.array([4.0, 2.0, 0.0])}
+  found = top_k_of_all(scores, 2)
+  np.testing.assert_array_equal(found['a'], [[False, True]])
+  np.testing.assert_array_equal(found['b'], [True, False, False])
+  found = top_k_of_all(scores, 1)
+  assert found['a'].sum() == 1 and not found['b'].any()
