@@ -66,6 +66,48 @@ class Quantized:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Codebook:
+  """Codes that name centroids, of single values or of short vectors.
+
+  The tensor, `axis` moved last, is a matrix of R rows; each row is cut into S
+  segments of d values, and each segment is a centroid, or the sum of several:
+
+    row[r, s] = sum over t of centroids[t, s, codes[t, r, s]] .
+
+  One stage and d = 1 is weight sharing; d > 1 product quantization; several
+  stages residual quantization.
+
+  Attributes:
+    codes: uint8 or uint16 [T, R, S], each below K.
+    centroids: float32 [T, S, K, d], or [T, 1, K, d] where all segments share.
+    shape: of the tensor; `shape[axis]` is S d.
+    dtype: name of the dtype to unpack to.
+    axis: that is cut into segments.
+  """
+
+  codes: jax.Array
+  centroids: jax.Array
+  shape: tuple[int, ...] = dataclasses.field(metadata={'static': True})
+  dtype: str = dataclasses.field(
+    default='float32', metadata={'static': True}, kw_only=True
+  )
+  axis: int = dataclasses.field(
+    default=-1, metadata={'static': True}, kw_only=True
+  )
+
+  @property
+  def bits(self) -> int:
+    """Bits of one code: `ceil(log2 K)`, at least 1."""
+    return index_bits(self.centroids.shape[2])
+
+  @property
+  def elementwise(self) -> bool:
+    """Whether each value has a code of its own."""
+    return self.codes.shape[0] == 1 and self.centroids.shape[3] == 1
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Sparse:
   """A tensor of which only some values are left; the others are 0.
 
@@ -74,7 +116,8 @@ class Sparse:
 
   Attributes:
     mask: bool of the tensor's shape, True where a value survives.
-    inner: the values, of which those that do not survive have no meaning.
+    inner: the values, of which those that do not survive have no meaning. A
+      codebook of vectors keeps all its codes.
     pattern: (n, m, axis) if of every m consecutive entries along the axis
       exactly n survive; they are then stored as indices of `ceil(log2 m)` bits
       where that takes no more than a bit an entry. A mask that does not keep
@@ -82,13 +125,13 @@ class Sparse:
   """
 
   mask: jax.Array
-  inner: Dense | Quantized
+  inner: Dense | Quantized | Codebook
   pattern: tuple[int, int, int] | None = dataclasses.field(
     default=None, metadata={'static': True}, kw_only=True
   )
 
 
-Packed = Dense | Quantized | Sparse
+Packed = Dense | Quantized | Codebook | Sparse
 
 
 def is_packed(node: Any) -> bool:
@@ -175,6 +218,8 @@ def unpack(packed: Packed) -> jax.Array:
   if isinstance(packed, Sparse):
     values = unpack(packed.inner)
     return jnp.where(packed.mask, values, jnp.zeros((), values.dtype))
+  if isinstance(packed, Codebook):
+    return _unpack_codebook(packed)
   codes = packed.codes.astype(jnp.float32)
   scale, zero_point = packed.scale, packed.zero_point
   if packed.group_size is not None:
@@ -187,6 +232,40 @@ def unpack(packed: Packed) -> jax.Array:
   return (codes * scale).astype(packed.dtype)
 
 
+def _unpack_codebook(packed: Codebook) -> jax.Array:
+  stages, _, segments = packed.codes.shape
+  shared = packed.centroids.shape[1] == 1
+  segment = jnp.zeros(segments, int) if shared else jnp.arange(segments)
+  rows = sum(
+    packed.centroids[stage][segment[None], packed.codes[stage]]
+    for stage in range(stages)
+  )
+  axis = packed.axis % max(1, len(packed.shape))
+  if not packed.shape:
+    return rows.reshape(()).astype(packed.dtype)
+  moved = *packed.shape[:axis], *packed.shape[axis + 1 :], packed.shape[axis]
+  values = jnp.moveaxis(rows.reshape(moved), -1, axis)
+  return values.astype(packed.dtype)
+
+
+def codes_in_place(packed: Quantized | Codebook) -> jax.Array:
+  """Codes in the tensor's shape, of what has one for each value.
+
+  Args:
+    packed: quantized, or an elementwise codebook.
+
+  Returns:
+    Integers of the tensor's shape.
+  """
+  if isinstance(packed, Quantized):
+    return packed.codes
+  if not packed.shape:
+    return packed.codes.reshape(())
+  axis = packed.axis % len(packed.shape)
+  moved = *packed.shape[:axis], *packed.shape[axis + 1 :], packed.shape[axis]
+  return jnp.moveaxis(packed.codes.reshape(moved), -1, axis)
+
+
 def unpack_tree(tree):
   """`unpack` at every packed tensor of a tree."""
   return jax.tree.map(unpack, tree, is_leaf=is_packed)
@@ -196,20 +275,28 @@ def nbytes(packed: Packed) -> int:
   """Bytes of a packed tensor, its codes packed to their bits.
 
   Counts what a file must hold: codes (rounded up to whole bytes a tensor),
-  scales, and zero points (in one byte up to 8 bits, else two); of a sparse
-  tensor a bitmap or indices, and the values that survive. Shapes and names, a
-  few bytes a tensor, are the container's.
+  centroids, scales, and zero points (in one byte up to 8 bits, else two); of a
+  sparse tensor a bitmap or indices, and the values that survive. Shapes and
+  names, a few bytes a tensor, are the container's.
   """
   if isinstance(packed, Sparse):
     mask = np.asarray(packed.mask)
     return _mask_nbytes(mask, packed.pattern) + _nbytes(
-      packed.inner, int(mask.sum())
+      packed.inner, _stored(packed, mask)
     )
   return _nbytes(packed, _size(packed))
 
 
-def _size(packed: Dense | Quantized) -> int:
+def _size(packed: Dense | Quantized | Codebook) -> int:
   return packed.array.size if isinstance(packed, Dense) else packed.codes.size
+
+
+def _stored(packed: Sparse, mask: np.ndarray) -> int:
+  """Values or codes that are stored of a sparse tensor."""
+  inner = packed.inner
+  if isinstance(inner, Codebook) and not inner.elementwise:
+    return inner.codes.size
+  return int(mask.sum())
 
 
 def _mask_nbytes(mask, pattern) -> int:
@@ -219,10 +306,12 @@ def _mask_nbytes(mask, pattern) -> int:
   return -(-indices.size * index_bits(pattern[1]) // 8)
 
 
-def _nbytes(packed: Dense | Quantized, stored: int) -> int:
+def _nbytes(packed: Dense | Quantized | Codebook, stored: int) -> int:
   if isinstance(packed, Dense):
     return stored * packed.array.dtype.itemsize
   total = -(-stored * packed.bits // 8)
+  if isinstance(packed, Codebook):
+    return total + packed.centroids.size * packed.centroids.dtype.itemsize
   total += packed.scale.size * packed.scale.dtype.itemsize
   if packed.zero_point is not None:
     total += packed.zero_point.size * (1 if packed.bits <= 8 else 2)
@@ -235,11 +324,12 @@ def nominal_bits(packed: Packed) -> int:
   Of a sparse tensor the survivors count, and not where they stand.
   """
   if isinstance(packed, Sparse):
-    return int(np.asarray(packed.mask).sum()) * _value_bits(packed.inner)
+    stored = _stored(packed, np.asarray(packed.mask))
+    return stored * _value_bits(packed.inner)
   return _size(packed) * _value_bits(packed)
 
 
-def _value_bits(packed: Dense | Quantized) -> int:
+def _value_bits(packed: Dense | Quantized | Codebook) -> int:
   if isinstance(packed, Dense):
     return packed.array.dtype.itemsize * 8
   return packed.bits

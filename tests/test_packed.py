@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from compress import packed as packed_lib
-from compress.packed import Dense, Quantized, Sparse
+from compress.packed import Codebook, Dense, Quantized, Sparse
 
 
 def test_quantized_unpacks_by_hand():
@@ -110,3 +110,44 @@ def test_a_mask_that_leaves_its_pattern_is_a_bitmap():
   mask[5] = False
   indices = packed_lib.pattern_indices(mask, (1, 4, 0))
   np.testing.assert_array_equal(indices, [[0], [0]])
+
+
+def test_shared_values_by_hand():
+  codes = jnp.array([[[0, 2, 1], [1, 1, 0]]], jnp.uint8)
+  centroids = jnp.array([-1.0, 0.5, 4.0]).reshape(1, 1, 3, 1)
+  packed = Codebook(codes, centroids, (2, 3))
+  values = [[-1, 4, 0.5], [0.5, 0.5, -1]]
+  np.testing.assert_array_equal(packed_lib.unpack(packed), values)
+  assert packed.bits == 2 and packed.elementwise
+  assert packed_lib.nbytes(packed) == 2 + 12  # 6 codes of 2 bits, 3 centroids
+  assert packed_lib.nominal_bits(packed) == 12
+  turned = Codebook(codes, centroids, (3, 2), axis=0)
+  np.testing.assert_array_equal(packed_lib.unpack(turned), np.transpose(values))
+  np.testing.assert_array_equal(
+    packed_lib.codes_in_place(turned), [[0, 1], [2, 1], [1, 0]]
+  )
+  mask = jnp.array([[True, False, False], [True, True, False]])
+  sparse = packed_lib.sparse(mask, packed)
+  np.testing.assert_array_equal(
+    packed_lib.unpack(sparse), np.where(mask, values, 0)
+  )
+  assert packed_lib.nbytes(sparse) == 1 + 1 + 12
+  single = Codebook(jnp.ones((1, 1, 1), jnp.uint8), centroids, ())
+  assert packed_lib.unpack(single) == 0.5
+
+
+def test_product_and_residual_codes_by_hand():
+  # Two stages, two segments of two values, three centroids each.
+  centroids = jnp.arange(24.0).reshape(2, 2, 3, 2)
+  codes = jnp.array([[[0, 1], [2, 2]], [[1, 0], [0, 0]]], jnp.uint8)
+  packed = Codebook(codes, centroids, (2, 4))
+  first = [[0, 1, 8, 9], [4, 5, 10, 11]]
+  second = [[14, 15, 18, 19], [12, 13, 18, 19]]
+  np.testing.assert_array_equal(
+    packed_lib.unpack(packed), np.add(first, second)
+  )
+  assert not packed.elementwise
+  assert packed_lib.nbytes(packed) == 2 + 4 * 24  # 8 codes of 2 bits
+  mask = jnp.eye(2, 4, dtype=bool)
+  sparse = packed_lib.sparse(mask, packed)
+  assert packed_lib.nbytes(sparse) == 1 + 2 + 4 * 24
