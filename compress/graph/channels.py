@@ -21,6 +21,7 @@ import collections
 import dataclasses
 import difflib
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 
@@ -64,12 +65,17 @@ class ChannelGroup:
       softmax), or a product of values that are not zero where the leaves are;
       `constant` where values of the program itself run along them. Removal
       changes more than the channels: keep these unless you know.
+    outputs: number of an output of the model, as its tree's leaves count, to
+      int `[n, k]`; row i are the k entries of its last axis that leave with
+      channel i. An output that is merely broadcast to that length stays whole
+      all the same. Empty unless the outputs are free.
   """
 
   name: str
   size: int
   members: tuple[Member, ...]
   tags: frozenset[str]
+  outputs: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict)
 
 
 class Survivors:
@@ -167,18 +173,30 @@ class Channels:
     return Survivors(self._walk, self._paths, np.concatenate(removed))
 
 
-def channels(graph: Graph) -> Channels:
+def channels(
+  graph: Graph, *, outputs: Literal['keep', 'free'] = 'keep'
+) -> Channels:
   """Finds the channels of a traced model.
 
   Args:
     graph: the traced model; `graph.jaxpr` is read, nothing is computed.
+    outputs: `keep` leaves every output of the model as long as it is. With
+      `free` the indices of their last axes are channels like any other
+      (shorter embeddings, fewer classes), and `ChannelGroup.outputs` says
+      which groups hold them. Other axes of outputs stay, so does the only
+      axis of an output, and whatever runs with an axis of the inputs.
 
   Returns:
     Its groups, and what is frozen and why. A channel like no other forms no
     group: one of each kind must stay.
+
+  Raises:
+    InputError: `outputs` is neither.
   """
+  if outputs not in ('keep', 'free'):
+    raise InputError(f"outputs={outputs!r}: right is 'keep' or 'free'")
   paths = list(graph.weights)
-  walk = Walk(graph.jaxpr, paths)
+  walk = Walk(graph.jaxpr, paths, free=outputs == 'free')
   tagged = {
     tag: walk.labels.marked(bit)
     for tag, bit in (('norm', NORM), ('constant', CONSTANT))
@@ -207,8 +225,9 @@ def channels(graph: Graph) -> Channels:
       )
       for leaf, axis, indices in family.parts
     )
+    shortened = {part.leaf: part.indices for part in family.outputs}
     groups.append(
-      ChannelGroup(name, len(family.atoms), members, frozenset(tags))
+      ChannelGroup(name, len(family.atoms), members, frozenset(tags), shortened)
     )
     atoms[name] = family.atoms
   frozen = _frozen(walk, paths)

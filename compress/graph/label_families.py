@@ -1,9 +1,9 @@
 """From labels to channels: classes of leaf entries, and families of classes.
 
-A class is an atom with all entries of the leaves that it decides about. Classes
-are alike, one family, when they hold equally many entries of the same axes in
-the same places of the products: heads and their dimensions share the axes of a
-fused kernel, yet differ.
+A class is an atom with all entries of the leaves, and of the outputs, that it
+decides about. Classes are alike, one family, when they hold equally many
+entries of the same axes in the same places of the products: heads and their
+dimensions share the axes of a fused kernel, yet differ.
 """
 
 from typing import NamedTuple
@@ -15,7 +15,7 @@ from compress.graph.labels import FIXED
 
 
 class Part(NamedTuple):
-  """Entries `indices` `[n, k]` of an axis of leaf number `leaf`."""
+  """Entries `indices` `[n, k]` of an axis of leaf, or output, number `leaf`."""
 
   leaf: int
   axis: int
@@ -29,11 +29,13 @@ class Family(NamedTuple):
     atoms: the class of each channel, `[n]`.
     parts: their entries, in the order of leaves and axes.
     first: leaf number of the first one that produces them, or of the first.
+    outputs: their entries of outputs, by number.
   """
 
   atoms: np.ndarray
   parts: tuple[Part, ...]
   first: int
+  outputs: tuple[Part, ...]
 
 
 def families(walk: Walk) -> list[Family]:
@@ -66,9 +68,12 @@ def families(walk: Walk) -> list[Family]:
 
 
 def _entries(walk):
-  """All entries of leaves by class: the axes; class, axis and factor, index."""
+  """All entries by class: the axes; class, axis and factor, index.
+
+  The outputs are numbered on from the leaves.
+  """
   axes, columns = [], []
-  for leaf, labels_of in enumerate(walk.leaves):
+  for leaf, labels_of in enumerate([*walk.leaves, *walk.outputs]):
     for axis, labels in enumerate(labels_of):
       table, _ = walk.labels.factors(labels)
       for place in range(table.shape[1]):
@@ -82,6 +87,9 @@ def _entries(walk):
   if not columns:
     return axes, np.zeros((3, 0), np.int64)
   entries = np.concatenate(columns, 1)
+  owned = np.array([leaf < len(walk.leaves) for leaf, _ in axes])[entries[1]]
+  if not owned.all():  # classes of outputs alone are no channels
+    entries = entries[:, np.isin(entries[0], entries[0, owned])]
   return axes, entries[:, np.lexsort(entries[::-1])]
 
 
@@ -100,9 +108,14 @@ def _family(walk, axes, atoms, keys, rows, order):
   made = [use for use in parts if walk.roles.get(use) == 'out']
   first = min(made, key=order.__getitem__) if made else min(parts)
   rank = np.argsort(parts[first][:, 0], kind='stable')
-  listed = tuple(
+  listed = [
     Part(leaf, axis, parts[leaf, axis][rank]) for leaf, axis in sorted(parts)
+  ]
+  count = len(walk.leaves)
+  members = tuple(part for part in listed if part.leaf < count)
+  outputs = tuple(
+    part._replace(leaf=part.leaf - count) for part in listed[len(members) :]
   )
   when = order[first] if made else len(order) + first[0]
   place = keys[[axes[key] for key in keys].index(first)]
-  return when, place, Family(atoms[rank], listed, first[0])
+  return when, place, Family(atoms[rank], members, first[0], outputs)

@@ -25,16 +25,19 @@ class Walk:
   Args:
     jaxpr: closed; its first inputs are the leaves.
     leaves: their paths.
+    free: whether the last axes of the outputs may lose indices. That of an
+      output with one axis, which may be the batch's, stays.
 
   Attributes:
     labels: the nodes.
     leaves: axes of each leaf of the variables.
+    outputs: axes of each output.
     arrays: path of a jaxpr to variable (or `id` of a literal) to axes.
     roles: (leaf, axis) to `in` or `out`, in the order of first use.
     unknown: places where an operation without a rule stands.
   """
 
-  def __init__(self, jaxpr, leaves: Sequence[str]):
+  def __init__(self, jaxpr, leaves: Sequence[str], *, free: bool = False):
     self.labels = Labels()
     self.labels.where = self.place
     self.arrays: dict[tuple, dict[Any, Axes]] = {}
@@ -54,8 +57,9 @@ class Walk:
     self.leaves = [value.axes for value in values[: len(leaves)]]
     results = self.run(jaxpr, values, ())
     self._equation = None
-    for value in results:
-      for axis in value.axes:
+    self.outputs = [value.axes for value in results]
+    for axes in self.outputs:
+      for axis in axes[:-1] if free and len(axes) > 1 else axes:
         self.labels.freeze(axis, 'an output of the model')
 
   def place(self) -> str:

@@ -64,12 +64,16 @@ def shrink(
     keep: name of a group of `channels` to bool `[n]`, True stays; groups that
       are not named stay whole.
     *inputs: an example; `jax.ShapeDtypeStruct`s do if not verified.
-    groups: of `channels(trace(apply, variables, *inputs))`, if known.
+    groups: of `channels(trace(apply, variables, *inputs))`, if known. Those
+      of `channels(..., outputs='free')` let outputs come out shorter; which
+      entries are left of them, `ChannelGroup.outputs` tells.
     allow_coupled: remove channels of groups tagged `norm` or `constant` all
       the same. Literal widths stay those of the full model (see above), and
       sums of squares about a mean count what is left only: verification fails
       where that shows.
-    verify: compare with the masked model on the example.
+    verify: compare with the masked model on the example, in the entries of
+      the outputs that are left; no others may be missing than those of
+      removed channels.
 
   Returns:
     The shrunk model.
@@ -95,9 +99,9 @@ def shrink(
     shortened(apply, kept, shapes), take_kept(variables, kept), kept, shapes
   )
   if verify:
-    _verify(
-      apply, variables, mask_channels(variables, groups, keep), result, inputs
-    )
+    masked = mask_channels(variables, groups, keep)
+    gone = _removed_outputs(groups, keep)
+    _verify(apply, variables, masked, result, inputs, gone)
   return result
 
 
@@ -182,7 +186,19 @@ def _removed(groups, keep, allow_coupled) -> dict[str, dict[int, np.ndarray]]:
   return removed
 
 
-def _verify(apply, variables, masked, shrunk, inputs):
+def _removed_outputs(groups, keep) -> dict[int, np.ndarray]:
+  """Number of an output to the indices of its last axis that leave."""
+  gone: dict[int, np.ndarray] = {}
+  for group in groups:
+    if group.name in keep:
+      stays = np.asarray(keep[group.name])
+      for number, indices in group.outputs.items():
+        left = indices[~stays].ravel()
+        gone[number] = np.union1d(gone.get(number, left), left)
+  return gone
+
+
+def _verify(apply, variables, masked, shrunk, inputs, gone):
   """Raises if the shrunk model is not the masked one on the example."""
   leaves = jax.tree.leaves((variables, inputs))
   if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
@@ -190,8 +206,19 @@ def _verify(apply, variables, masked, shrunk, inputs):
       'a shrunk model is verified on arrays; got shapes: pass arrays, or '
       'verify=False'
     )
-  expected = jax.jit(apply)(masked, *inputs)
-  out = jax.jit(shrunk.apply)(shrunk.variables, *inputs)
+  left = []
+
+  def small(variables, inputs):
+    found, _, _ = evaluate(apply, shrunk.kept, shrunk.shapes, variables, inputs)
+    left.extend(value.kept for value in found)
+    return [value.array for value in found]
+
+  expected = jax.tree.leaves(jax.jit(apply)(masked, *inputs))
+  out = jax.jit(small)(shrunk.variables, inputs)
+  expected = [
+    _left_of(number, *pair, gone.get(number, ()))
+    for number, pair in enumerate(zip(expected, left, strict=True))
+  ]
   worst = _difference(out, expected)
   if not worst > 1:
     return
@@ -201,6 +228,23 @@ def _verify(apply, variables, masked, shrunk, inputs):
     f'the shrunk model differs from the masked one, {worst:.3g} times the '
     f'tolerance ({where}); keep the channels around it, or pass verify=False'
   )
+
+
+def _left_of(number, value, kept, gone):
+  """What is left of an output; only `gone` of its last axis may be missing."""
+  for axis, index in enumerate(kept):
+    if index is None:
+      continue
+    size = value.shape[axis]
+    missing = np.setdiff1d(np.arange(size), index)
+    if axis < value.ndim - 1 or not np.isin(missing, gone).all():
+      raise InputError(
+        f'output {number} of the shrunk model keeps {len(index)} of {size} '
+        f'indices of axis {axis}, fewer than the groups say; right are the '
+        'groups of this model and these inputs'
+      )
+    value = take(value, axis, index)
+  return value
 
 
 def _difference(out, expected) -> float:
