@@ -4,6 +4,7 @@ Status 0: done. 1: a programming error, with its traceback. 2: something given
 from outside is wrong, with one line that says what. 130: interrupted.
 """
 
+import math
 import os
 import pathlib
 import sys
@@ -53,6 +54,39 @@ def run(main: Callable[[], None]) -> None:
 
   _use_huge_pages()
   app.run(guarded, argv=_with_status_zero(sys.argv), flags_parser=_parse)
+
+
+def numbers(
+  flag: flags.FlagHolder, *, above: float, below: float = math.inf, right: str
+) -> tuple[float, ...]:
+  """The numbers of a list flag, in the order given.
+
+  Args:
+    flag: of `flags.DEFINE_list`.
+    above: every number is greater,
+    below: and less.
+    right: says which they are, for the message.
+
+  Returns:
+    The numbers, at least one, each once.
+
+  Raises:
+    InputError: names the flag.
+  """
+  found = []
+  for text in flag.value:
+    try:
+      value = float(text)
+    except ValueError:
+      value = math.nan
+    if not above < value < below:
+      raise InputError(f'--{flag.name}={text}: right is {right}')
+    found.append(value)
+  if not found:
+    raise InputError(f'--{flag.name} is empty; right is {right}')
+  if len(set(found)) < len(found):
+    raise InputError(f'--{flag.name}: a number is given twice')
+  return tuple(found)
 
 
 def _use_huge_pages() -> None:

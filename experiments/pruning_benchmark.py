@@ -87,23 +87,6 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 
 
-def _numbers(flag, *, above: float, right: str) -> tuple[float, ...]:
-  found = []
-  for text in flag.value:
-    try:
-      value = float(text)
-    except ValueError:
-      value = math.nan
-    if not above < value < math.inf:
-      raise InputError(f'--{flag.name}={text}: right is {right}')
-    found.append(value)
-  if not found:
-    raise InputError(f'--{flag.name} is empty; right is {right}')
-  if len(set(found)) < len(found):
-    raise InputError(f'--{flag.name}: a number is given twice')
-  return tuple(found)
-
-
 def _methods() -> tuple[str, ...]:
   # Imported late: `--help` answers at once.
   from experiments.classification.pruning_methods import (
@@ -130,8 +113,8 @@ def _methods() -> tuple[str, ...]:
 
 def main() -> None:
   """Checks the flags, runs the study, writes the report."""
-  ratios = _numbers(_COMPRESSION, above=1, right='a number above 1')
-  rates = _numbers(_LEARNING_RATES, above=0, right='a number above 0')
+  ratios = cli.numbers(_COMPRESSION, above=1, right='a number above 1')
+  rates = cli.numbers(_LEARNING_RATES, above=0, right='a number above 0')
   if not 0 < _PRETRAINING_RATE.value < math.inf:
     raise InputError(
       f'--pretraining_rate={_PRETRAINING_RATE.value:g}: right is a number '

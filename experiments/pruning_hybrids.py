@@ -21,7 +21,6 @@ and the figures of every run; the same command goes on after an interruption.
 Exit status: 0 done, 2 bad input (one line says what), 1 a fault of the program.
 """
 
-import math
 import shlex
 import sys
 
@@ -81,23 +80,8 @@ _SMOKE = flags.DEFINE_boolean(
 
 
 def _fractions(flag) -> tuple[float, ...]:
-  found = []
-  for text in flag.value:
-    try:
-      value = float(text)
-    except ValueError:
-      value = math.nan
-    if not 0 < value < 1:
-      raise InputError(
-        f'--{flag.name}={text}: right is the fraction removed, above 0 and '
-        'below 1'
-      )
-    found.append(value)
-  if not found or len(set(found)) < len(found):
-    raise InputError(
-      f'--{flag.name}: right are fractions such as 0.5,0.9, each once'
-    )
-  return tuple(found)
+  right = 'the fraction removed, above 0 and below 1'
+  return cli.numbers(flag, above=0, below=1, right=right)
 
 
 def main() -> None:
