@@ -1,6 +1,8 @@
-"""Integers of 1 to 16 bits packed without gaps, and back; exact, vectorised."""
+"""Integers of 1 to 16 bits packed without gaps, and back; exact, compiled."""
 
 import numpy as np
+
+from compress.encode.compiled import compiled
 
 
 def packed_size(count: int, bits: int) -> int:
@@ -19,7 +21,7 @@ def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
     bits: 1 to 16.
 
   Returns:
-    uint8 [ceil(size * bits / 8)].
+    uint8 [ceil(size * bits / 8)]; bits behind the last code are 0.
 
   Raises:
     ValueError: `bits` is out of range, or a code does not fit.
@@ -33,14 +35,9 @@ def pack_bits(codes: np.ndarray, bits: int) -> np.ndarray:
       raise ValueError(f'codes in [{low}, {high}] do not fit {bits} bits')
   if bits in (8, 16):
     return codes.astype(f'<u{bits // 8}').view(np.uint8)
-  words = codes.astype(np.int64).astype(np.uint16)
-  planes = np.unpackbits(
-    words.astype('<u2').view(np.uint8).reshape(-1, 2),
-    axis=1,
-    count=bits,
-    bitorder='little',
-  )
-  return np.packbits(planes.reshape(-1), bitorder='little')
+  data = np.zeros(packed_size(codes.size, bits), np.uint8)
+  _pack(codes.astype(np.uint16), bits, data)
+  return data
 
 
 def unpack_bits(
@@ -62,22 +59,49 @@ def unpack_bits(
     ValueError: `data` has not the length that `count` codes take.
   """
   _check_bits(bits)
-  if data.size != packed_size(count, bits):
+  if count < 0 or data.size != packed_size(count, bits):
     raise ValueError(
       f'{data.size} bytes, but {count} codes of {bits} bits take '
       f'{packed_size(count, bits)}'
     )
   kind = ('i' if signed else 'u') + ('1' if bits <= 8 else '2')
+  data = np.ascontiguousarray(data)
   if bits in (8, 16):
-    return np.ascontiguousarray(data).view(f'<{kind}')
-  planes = np.unpackbits(data, count=count * bits, bitorder='little')
-  rows = np.zeros((count, 16), np.uint8)
-  rows[:, :bits] = planes.reshape(count, bits)
-  words = np.packbits(rows, axis=1, bitorder='little').view('<u2')[:, 0]
-  if signed:
-    offset = 1 << bits - 1
-    return ((words.astype(np.int32) ^ offset) - offset).astype(f'<{kind}')
+    return data.view(f'<{kind}')
+  words = np.empty(count, np.int16)
+  _unpack(data.view(np.uint8), bits, signed, words)
   return words.astype(f'<{kind}')
+
+
+@compiled
+def _pack(codes, bits, data):
+  held, waiting, place = np.int64(0), 0, 0
+  mask = (1 << bits) - 1
+  for code in codes:
+    held |= (np.int64(code) & mask) << waiting
+    waiting += bits
+    while waiting >= 8:
+      data[place] = held & 255
+      place += 1
+      held >>= 8
+      waiting -= 8
+  if waiting:
+    data[place] = held
+
+
+@compiled
+def _unpack(data, bits, signed, codes):
+  """`data` holds as many codes as there are."""
+  held, waiting, place = np.int64(0), 0, 0
+  mask, offset = (1 << bits) - 1, (1 << (bits - 1)) if signed else 0
+  for index in range(codes.size):
+    while waiting < bits:
+      held |= np.int64(data[place]) << waiting
+      place += 1
+      waiting += 8
+    codes[index] = ((held & mask) ^ offset) - offset
+    held >>= bits
+    waiting -= bits
 
 
 def _check_bits(bits: int):
