@@ -18,6 +18,9 @@ from compress.graph.cpu_conv import cpu_rules as cpu_rules
 from compress.graph.depthwise import depthwise_conv as depthwise_conv
 from compress.graph.fold import Folded as Folded
 from compress.graph.fold import fold as fold
+from compress.graph.interpret import Known as Known
+from compress.graph.interpret import Step as Step
+from compress.graph.interpret import interpret as interpret
 from compress.graph.kept import compose_kept as compose_kept
 from compress.graph.kept import describe_kept as describe_kept
 from compress.graph.kept import read_kept as read_kept
