@@ -168,8 +168,12 @@ def test_the_timings_work(tmp_path):
   done = start('--smoke', f'--json={path}', module='benchmarks.pruning')
   assert done.returncode == 0, done.stderr[-2000:]
   found = json.loads(path.read_text())
-  assert set(found) == {'removal', 'masks', 'analysis'}
-  assert 0 < found['removal']['bytes'] < 0.6
+  rows = {'removal', 'removal_bytes', 'removal_all', 'removal_all_bytes'}
+  assert set(found) == {*rows, 'masks', 'analysis'}
+  # Half of every width leaves a quarter, but for biases and BatchNorm.
+  less, least = found['removal_bytes'], found['removal_all_bytes']
+  assert least['shrunk_mb'] / least['whole_mb'] == least['value']
+  assert 0.25 < least['value'] < less['value'] < 0.6
   for name in found:
     assert name in done.stdout and found[name]['value'] > 0
 
