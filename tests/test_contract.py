@@ -354,22 +354,23 @@ def test_unpacked_is_applied(case):
   assert_same(jax.jit(case.method.apply)(params, state), applied)
 
 
-def test_the_bytes_it_reports_are_the_bytes_on_disk(case, tmp_path):
+def test_a_file_takes_no_more_bytes_than_it_reports(case, tmp_path):
   params = make_params()
   state = case.method.init(params)
   tree = case.method.pack(params, state)
   path = tmp_path / 'network.safetensors'
-  size = encode.save(path, tree)
+  size = encode.save(path, tree, codecs=encode.plain_codecs)
   data = path.read_bytes()
   header = struct.unpack('<Q', data[:8])[0]
   assert size == len(data)
-  assert len(data) - 8 - header == packed.tree_nbytes(tree)
+  # Fewer where no code is as wide as it might be.
+  assert len(data) - 8 - header <= packed.tree_nbytes(tree)
   offsets = [
     entry['data_offsets']
     for name, entry in json.loads(data[8 : 8 + header]).items()
     if name != '__metadata__'
   ]
-  assert max(end for _, end in offsets) == packed.tree_nbytes(tree)
+  assert max(end for _, end in offsets) == len(data) - 8 - header
   assert packed.tree_nominal_bytes(tree) <= packed.tree_nbytes(tree)
   loaded = packed.unpack_tree(encode.load(path).tree)
   assert_same(loaded, case.method.apply(params, state))

@@ -14,10 +14,14 @@ from compress.encode.codec import entropy as entropy
 from compress.encode.codec import smallest as smallest
 from compress.encode.context_coder import ContextModel as ContextModel
 from compress.encode.context_coder import context_coder as context_coder
+from compress.encode.file import File as File
 from compress.encode.file import Loaded as Loaded
 from compress.encode.file import load as load
 from compress.encode.file import save as save
 from compress.encode.huffman import huffman as huffman
+from compress.encode.listing import format_listing as format_listing
+from compress.encode.listing import list_file as list_file
 from compress.encode.plain import plain as plain
 from compress.encode.rate_distortion import choose_codes as choose_codes
 from compress.encode.sparse_index import sparse as sparse
+from compress.encode.tensors import plain_codecs as plain_codecs

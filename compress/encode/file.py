@@ -1,40 +1,40 @@
 """One file for a compressed network: safetensors, nothing executable in it.
 
-Every packed tensor becomes its codes (packed to their bits), scales and zero
-points; of a sparse one, where the survivors stand (a bitmap, or N:M indices)
-and the survivors in C order; how to put them together again stands as JSON in
-the header, with a sha256 of each tensor's bytes.
+Every packed tensor becomes byte strings (see `tensors.py`); how to put them
+together again stands as JSON in the header: method, shape and options of each
+tensor, a sha256 of its bytes, and what the writer says of model and provenance.
+The JSON has a sha256 of its own, so that no bit of the file can change without
+being noticed.
 """
 
 import hashlib
 import json
-import math
 import os
 import pathlib
 import tempfile
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 
 from compress import graph
-from compress.encode import bits as bits_lib
-from compress.errors import InputError
-from compress.packed import (
-  Dense,
-  Packed,
-  Quantized,
-  Sparse,
-  index_bits,
-  is_packed,
-  pattern_indices,
+from compress.encode import chooser
+from compress.encode.tensors import (
+  Codecs,
+  Tensor,
+  decode_tensor,
+  encode_tensor,
+  unpacked_nbytes,
 )
+from compress.errors import InputError
+from compress.packed import Packed, is_packed
 
 FORMAT = 'compress'
-VERSION = 1
+VERSION = 2
+MAX_BYTES = 10**9
+"""Bytes that the tensors of a file may take unpacked, unless said otherwise."""
 
 
 class Loaded(NamedTuple):
@@ -49,13 +49,21 @@ class Loaded(NamedTuple):
   metadata: dict[str, Any]
 
 
-def save(path, tree, metadata: dict[str, Any] | None = None) -> int:
+def save(
+  path,
+  tree,
+  metadata: dict[str, Any] | None = None,
+  *,
+  codecs: Codecs = chooser.all_codecs,
+) -> int:
   """Writes a tree of packed tensors into one file, atomically.
 
   Args:
     path: file to write; replaced only when the new one is complete.
     tree: nested dict whose leaves are packed tensors.
     metadata: JSON-able dict kept in the header: model, method, provenance.
+    codecs: to choose from for the integers of each tensor; the smallest is
+      taken. `plain_codecs` packs them to their bits alone, and is faster.
 
   Returns:
     The file's size in bytes.
@@ -65,19 +73,19 @@ def save(path, tree, metadata: dict[str, Any] | None = None) -> int:
   leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_packed)
   for key_path, packed in leaves:
     name = graph.path_string(key_path)
-    parts, entry = _encode(packed)
+    parts, entry = encode_tensor(packed, codecs=codecs)
     entry['sha256'] = _digest(parts)
+    entry['parts'] = list(parts)
     entries[name] = entry
     tensors |= {f'{name}:{part}': array for part, array in parts.items()}
+  body = json.dumps(
+    {'version': VERSION, 'tensors': entries, 'metadata': metadata or {}},
+    separators=(',', ':'),
+  )
   # One key: safetensors writes several in an order that changes from run to
   # run.
-  header = {
-    FORMAT: json.dumps(
-      {'version': VERSION, 'tensors': entries, 'metadata': metadata or {}},
-      separators=(',', ':'),
-    )
-  }
-  data = safetensors.numpy.save(tensors, metadata=header)
+  digest = hashlib.sha256(body.encode()).hexdigest()
+  data = safetensors.numpy.save(tensors, metadata={FORMAT: f'{digest} {body}'})
   path = pathlib.Path(path)
   handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
   try:
@@ -92,166 +100,176 @@ def save(path, tree, metadata: dict[str, Any] | None = None) -> int:
   return len(data)
 
 
-def load(path) -> Loaded:
-  """Reads a file that `save` wrote; each tensor is checked by its sha256.
+def load(path, *, max_bytes: int = MAX_BYTES) -> Loaded:
+  """Reads a file that `save` wrote.
 
   Args:
     path: the file.
+    max_bytes: that all its tensors may take unpacked, 4 bytes a value.
 
   Returns:
     The tree and the metadata.
 
   Raises:
-    InputError: the file is missing, truncated, altered or of another kind.
+    InputError: the file is missing, truncated, altered, of another kind, or
+      larger unpacked than `max_bytes`; says which tensor and which field.
   """
-  path = pathlib.Path(path)
-  if not path.is_file():
-    raise InputError(f'{path}: no such file')
-  try:
-    with safetensors.safe_open(path, framework='numpy') as file:
-      text = (file.metadata() or {}).get(FORMAT)
-      header = {} if text is None else json.loads(text)
-      if header.get('version') != VERSION:
-        raise InputError(
-          f'{path}: a safetensors file, but none of a compressed network '
-          f'(format {FORMAT!r}, version {VERSION})'
-        )
-      tensors = {name: file.get_tensor(name) for name in file.keys()}
-    entries = header['tensors']
+  with File(path, max_bytes=max_bytes) as file:
     tree: dict[str, Any] = {}
-    for name, entry in entries.items():
-      parts = {part: tensors[f'{name}:{part}'] for part in entry['parts']}
-      if _digest(parts) != entry['sha256']:
-        raise InputError(f'{path}: tensor {name} was altered (sha256 differs)')
-      _insert(tree, name, _decode(parts, entry))
-    return Loaded(tree, header['metadata'])
-  except InputError:
-    raise
-  except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-    raise InputError(
-      f'{path}: truncated, or no file of a compressed network ({error})'
-    ) from None
+    for name in file.names:
+      _insert(tree, name, file.read(name), path)
+    return Loaded(tree, file.metadata)
 
 
-def _encode(packed: Packed) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-  if not isinstance(packed, Sparse):
-    return _encode_values(packed, None)
-  mask = np.asarray(packed.mask)
-  parts, entry = _encode_values(packed.inner, mask)
-  indices = pattern_indices(mask, packed.pattern)
-  if indices is None:
-    parts['mask'] = np.packbits(mask.reshape(-1), bitorder='little')
-  else:
-    bits = index_bits(packed.pattern[1])
-    parts['indices'] = bits_lib.pack_bits(indices, bits)
-  return parts, entry | {
-    'sparse': True,
-    'pattern': packed.pattern,
-    'parts': list(parts),
-  }
+class File:
+  """A file of packed tensors that are read one at a time.
 
+  Attributes:
+    metadata: the JSON-able dict that was saved with it.
+    entries: by name of a tensor, what the header says of it: `kind`, `shape`,
+      `streams` with codec or dtype, options, `sha256`.
+  """
 
-def _encode_values(packed: Dense | Quantized, mask: np.ndarray | None):
-  if isinstance(packed, Dense):
-    array = np.asarray(packed.array)
-    entry = {'kind': 'dense', 'dtype': array.dtype.name}
-    kept = array if mask is None else array[mask]
-    parts = {'values': np.frombuffer(kept.tobytes(), np.uint8)}
-    return parts, entry | {'shape': list(array.shape), 'parts': ['values']}
-  codes = np.asarray(packed.codes)
-  kept = codes if mask is None else codes[mask]
-  parts = {
-    'codes': bits_lib.pack_bits(kept, packed.bits),
-    'scale': np.array(packed.scale, order='C'),
-  }
-  if packed.zero_point is not None:
-    wide = packed.bits > 8
-    kind = codes.dtype.kind + ('2' if wide else '1')
-    zero_point = np.asarray(packed.zero_point)
-    parts['zero_point'] = np.array(zero_point, dtype=kind, order='C')
-  entry = {
-    'kind': 'quantized',
-    'bits': packed.bits,
-    'signed': codes.dtype.kind == 'i',
-    'shape': list(codes.shape),
-    'dtype': packed.dtype,
-    'axis': packed.axis,
-    'group_size': packed.group_size,
-    'parts': list(parts),
-  }
-  return parts, entry
+  def __init__(self, path, *, max_bytes: int = MAX_BYTES):
+    """Reads the header alone.
 
+    Args:
+      path: the file.
+      max_bytes: as for `load`.
 
-def _decode(parts: dict[str, np.ndarray], entry: dict[str, Any]) -> Packed:
-  if not entry.get('sparse'):
-    return _decode_values(parts, entry, None)
-  pattern = None if entry['pattern'] is None else tuple(entry['pattern'])
-  mask = _decode_mask(parts, tuple(entry['shape']), pattern)
-  inner = _decode_values(parts, entry, mask)
-  return Sparse(jnp.asarray(mask), inner, pattern=pattern)
+    Raises:
+      InputError: as `load`, of the header.
+    """
+    self.path = pathlib.Path(path)
+    self._max_bytes = max_bytes
+    if not self.path.is_file():
+      raise InputError(f'{path}: no such file')
+    try:
+      self._file = safetensors.safe_open(self.path, framework='numpy')
+      text = (self._file.metadata() or {}).get(FORMAT)
+      self._known = set(self._file.keys())
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+      raise InputError(
+        f'{path}: truncated, or no file of a compressed network ({error})'
+      ) from None
+    header = self._header(text)
+    self.entries: dict[str, dict[str, Any]] = header['tensors']
+    self.metadata: dict[str, Any] = header['metadata']
+    self._check_size()
 
+  @property
+  def names(self) -> tuple[str, ...]:
+    """Names of the tensors, paths with `/`."""
+    return tuple(self.entries)
 
-def _decode_mask(parts, shape, pattern) -> np.ndarray:
-  if 'mask' in parts:
-    if parts['mask'].size != -(-math.prod(shape) // 8):
-      raise ValueError(f'a bitmap of another shape than {list(shape)}')
-    flat = np.unpackbits(
-      parts['mask'], count=math.prod(shape), bitorder='little'
+  def read(self, name: str) -> Packed:
+    """Reads and decodes one tensor.
+
+    Args:
+      name: of `names`.
+
+    Returns:
+      The packed tensor.
+
+    Raises:
+      InputError: its bytes were altered or are no tensor, or there is none of
+        that name.
+    """
+    if name not in self.entries:
+      raise InputError(f'{self.path}: there is no tensor {name!r}')
+    parts = self._parts(name)
+    try:
+      tensor = Tensor(parts, self.entries[name])
+      return decode_tensor(tensor, max_bytes=self._max_bytes)
+    except ValueError as error:
+      raise InputError(f'{self.path}: tensor {name}: {error}') from None
+
+  def nbytes(self, name: str) -> int:
+    """Bytes of a tensor's parts in the file."""
+    return sum(part.nbytes for part in self._parts(name).values())
+
+  def __enter__(self) -> 'File':
+    return self
+
+  def __exit__(self, *_):
+    self._file = None
+
+  def _header(self, text):
+    kind = (
+      f'{self.path}: a safetensors file, but none of a compressed network '
+      f'(format {FORMAT!r}, version {VERSION})'
     )
-    return flat.reshape(shape).astype(bool)
-  n, m, axis = pattern
-  moved = np.moveaxis(np.zeros(shape, bool), axis, -1)
-  blocks = np.zeros((math.prod(shape) // m, m), bool)
-  indices = bits_lib.unpack_bits(
-    parts['indices'], index_bits(m), len(blocks) * n, signed=False
-  ).reshape(len(blocks), n)
-  if (indices >= m).any():
-    raise ValueError(f'an index beyond a block of {m}')
-  np.put_along_axis(blocks, indices.astype(np.intp), True, axis=1)
-  return np.moveaxis(blocks.reshape(moved.shape), -1, axis)
+    if text is None:
+      raise InputError(kind)
+    digest, _, body = text.partition(' ')
+    if hashlib.sha256(body.encode()).hexdigest() != digest:
+      older = text.startswith('{"version":1,')
+      reason = ': of version 1' if older else ': header: sha256 differs'
+      raise InputError(kind + reason)
+    try:
+      header = json.loads(body)
+      right = (
+        header['version'] == VERSION
+        and isinstance(header['metadata'], dict)
+        and all(isinstance(e, dict) for e in header['tensors'].values())
+      )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+      right = False
+    if not right:
+      raise InputError(f'{kind}: header: a field is missing or of another kind')
+    return header
 
+  def _check_size(self):
+    total = 0
+    for name, entry in self.entries.items():
+      try:
+        total += unpacked_nbytes(entry)
+      except ValueError as error:
+        raise InputError(f'{self.path}: tensor {name}: {error}') from None
+      if total > self._max_bytes:
+        raise InputError(
+          f'{self.path}: tensor {name}: shape {entry["shape"]}: more than '
+          f'max_bytes={self._max_bytes} unpacked; give more if you trust it'
+        )
 
-def _decode_values(parts, entry, mask: np.ndarray | None) -> Dense | Quantized:
-  shape = tuple(entry['shape'])
-  if entry['kind'] == 'dense':
-    dtype = jnp.dtype(entry['dtype'])
-    values = np.frombuffer(parts['values'].tobytes(), dtype)
-    return Dense(jnp.asarray(_in_place(values, shape, mask)))
-  count = math.prod(shape) if mask is None else int(mask.sum())
-  codes = bits_lib.unpack_bits(
-    parts['codes'], entry['bits'], count, signed=entry['signed']
-  )
-  zero_point = parts.get('zero_point')
-  return Quantized(
-    jnp.asarray(_in_place(codes, shape, mask)),
-    jnp.asarray(parts['scale']),
-    None if zero_point is None else jnp.asarray(zero_point.astype(np.int32)),
-    bits=entry['bits'],
-    dtype=entry['dtype'],
-    axis=entry['axis'],
-    group_size=entry['group_size'],
-  )
-
-
-def _in_place(values: np.ndarray, shape, mask: np.ndarray | None):
-  if mask is None:
-    return values.reshape(shape)
-  out = np.zeros(shape, values.dtype)
-  if values.size != int(mask.sum()):
-    raise ValueError(f'{values.size} values for {int(mask.sum())} places')
-  out[mask] = values
-  return out
+  def _parts(self, name: str) -> dict[str, np.ndarray]:
+    entry, parts = self.entries[name], {}
+    listed = entry.get('parts')
+    if not isinstance(listed, list) or not all(
+      isinstance(part, str) and f'{name}:{part}' in self._known
+      for part in listed
+    ):
+      raise InputError(f'{self.path}: tensor {name}: parts: one is missing')
+    for part in listed:
+      try:
+        parts[part] = self._file.get_tensor(f'{name}:{part}')
+      except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise InputError(
+          f'{self.path}: tensor {name}: {part}: {error}'
+        ) from None
+      if parts[part].dtype != np.uint8 or parts[part].ndim != 1:
+        raise InputError(f'{self.path}: tensor {name}: {part}: not bytes')
+    if _digest(parts) != entry.get('sha256'):
+      raise InputError(
+        f'{self.path}: tensor {name} was altered (sha256 differs)'
+      )
+    return parts
 
 
 def _digest(parts: dict[str, np.ndarray]) -> str:
   digest = hashlib.sha256()
   for name in sorted(parts):
+    digest.update(f'{name}:{parts[name].nbytes}:'.encode())
     digest.update(parts[name].tobytes())
   return digest.hexdigest()
 
 
-def _insert(tree: dict[str, Any], name: str, packed: Packed):
+def _insert(tree: dict[str, Any], name: str, packed: Packed, path):
   *parents, leaf = name.split('/')
   for parent in parents:
     tree = tree.setdefault(parent, {})
+    if not isinstance(tree, dict):
+      raise InputError(f'{path}: tensor {name}: {parent} is a tensor too')
+  if leaf in tree:
+    raise InputError(f'{path}: tensor {name}: there are others below it')
   tree[leaf] = packed
