@@ -106,6 +106,7 @@ def _decode_static(coded: Coded, count: int) -> np.ndarray:
   for start in range(0, count, _BLOCK):
     block = codes[start : start + _BLOCK]
     block[:] = symbols[coder.decode(model, block.size)]
+    _check_rest(coder)
   _check_end(coder)
   return codes
 
@@ -152,6 +153,7 @@ def _decode_adaptive(coded: Coded, count: int) -> np.ndarray:
   codes, counts = np.empty(count, dtype), _Counts(span)
   for start, stop in _block_edges(count):
     indices = coder.decode(counts.model(), stop - start)
+    _check_rest(coder)
     counts.take(indices)
     codes[start:stop] = indices.astype(np.int64) + low
   _check_end(coder)
@@ -227,6 +229,12 @@ def _words(stream: np.ndarray) -> np.ndarray:
   if not words[-1]:
     raise ValueError('a stream that ends in an empty word')
   return words
+
+
+def _check_rest(coder):
+  # What is above the first state takes its two words.
+  if coder.num_words() < _FIRST.size:
+    raise ValueError('a stream that was cut, or altered')
 
 
 def _check_end(coder):

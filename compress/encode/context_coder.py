@@ -37,7 +37,7 @@ _INT32 = np.iinfo(np.int32)
 _MAX_FLAGS, _MAX_SUFFIX, _MAX_RATE = 32, 4, 12
 # A decision takes at least that many bits.
 _LEAST_BITS = 3.5e-4
-_TRIAL = 1 << 18
+_TRIAL = 1 << 15, 1 << 18
 _FIELDS = 'flags', 'suffix', 'neighbours', 'warm'
 
 
@@ -86,10 +86,10 @@ class ContextModel:
 
 # What the paper describes: ten flags, contexts from the sign to the left.
 PAPER = ContextModel((5, 8), flags=10, suffix=0, neighbours=False, warm=False)
-MODELS = tuple(
-  ContextModel(rates, neighbours=neighbours)
-  for neighbours in (False, True)
-  for rates in ((7, 10), (5, 8))
+MODELS = (
+  ContextModel(neighbours=False),
+  ContextModel(),
+  ContextModel((5, 8)),
 )
 
 
@@ -207,13 +207,20 @@ def context_coder(
     symbols, counts = histogram(codes)
     offset = int(symbols[counts.argmax()])
     wide = codes.astype(np.int32, copy=False)
-    row = min(row_length or codes.size, codes.size)
+    found = codes.size if row_length is None else min(row_length, codes.size)
+    rows = dict.fromkeys((found, codes.size))
+    # Rows tell nothing where neighbours are not asked for.
+    trials = [(m, r) for m in models for r in rows if m.neighbours]
+    trials += [(m, found) for m in models if not m.neighbours]
+    model, row = trials[0]
+    if len(trials) > 1:
+      first = wide[: min(max(_TRIAL[0], codes.size // 8), _TRIAL[1])]
+      sizes = [
+        encode_row(first, model=m, row_length=r, offset=offset).size
+        for m, r in trials
+      ]
+      model, row = trials[int(np.argmin(sizes))]
     shared = {'row_length': row, 'offset': offset}
-    model = models[0]
-    if len(models) > 1:
-      trial = wide[:_TRIAL]
-      sizes = [encode_row(trial, model=each, **shared).size for each in models]
-      model = models[int(np.argmin(sizes))]
     stream = encode_row(wide, model=model, **shared)
     return Coded({'stream': stream}, fields | shared | _described(model))
 

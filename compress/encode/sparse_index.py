@@ -199,7 +199,8 @@ _STREAMS = 'indices', 'values'
 
 def _decode_stream(known, coded: Coded, name: str, size: int) -> np.ndarray:
   fields = coded.fields.get(name)
-  codec = known.get(fields.get('codec')) if isinstance(fields, dict) else None
+  chosen = fields.get('codec') if isinstance(fields, dict) else None
+  codec = known.get(chosen) if isinstance(chosen, str) else None
   if codec is None:
     raise ValueError(f'{name}: no codec that is known')
   parts = {

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from compress import encode
 
 
+@settings(deadline=None)
 @given(
   st.integers(1, 16), st.booleans(), st.integers(0, 70), st.integers(0, 2**32)
 )
