@@ -271,7 +271,8 @@ def decode_codes(data, out, offset, layout, models, memory, fast, slow):
     out[index] = shifted
     _remember(memory, index, column, code, layout)
     column = column + 1 if column + 1 < row else 0
-  return place
+  # A stream ends in the low end of its last interval.
+  return place if value == 0 else -1
 
 
 @compiled
