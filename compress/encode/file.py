@@ -203,9 +203,9 @@ class File:
       raise InputError(kind)
     digest, _, body = text.partition(' ')
     if hashlib.sha256(body.encode()).hexdigest() != digest:
-      older = text.startswith('{"version":1,')
-      reason = ': of version 1' if older else ': header: sha256 differs'
-      raise InputError(kind + reason)
+      if text.startswith('{"version":1,'):
+        raise InputError(f'{kind}: an earlier version wrote it; write it anew')
+      raise InputError(f'{kind}: header: sha256 differs')
     try:
       header = json.loads(body)
       right = (
