@@ -37,6 +37,8 @@ _INT32 = np.iinfo(np.int32)
 _MAX_FLAGS, _MAX_SUFFIX, _MAX_RATE = 32, 4, 12
 # A decision takes at least that many bits.
 _LEAST_BITS = 3.5e-4
+# Longer rows are none.
+MAX_ROW = 1 << 20
 _TRIAL = 1 << 15, 1 << 18
 _FIELDS = 'flags', 'suffix', 'neighbours', 'warm'
 
@@ -105,13 +107,13 @@ def encode_row(
   Args:
     codes: int32 [n].
     model: of the decisions.
-    row_length: codes in a row; None for a single row.
+    row_length: codes in a row, up to `MAX_ROW`; 0 or None for a single row.
     offset: the code that becomes 0.
 
   Returns:
     uint8 [bytes].
   """
-  arguments = start(model, row_length or max(codes.size, 1))
+  arguments = start(model, codes.size, row_length)
   state = np.array([0, 0xFFFFFFFF, 1, 0], np.int64)
   out = np.zeros(codes.size // 2 + 1024, np.uint8)
   done = 0
@@ -160,21 +162,23 @@ def decode_row(
   if count * _LEAST_BITS > 8 * (data.size + 8):
     raise ValueError(f'{data.size} bytes cannot hold {count} codes')
   codes = np.empty(count, np.int32)
-  arguments = start(model, row_length or max(count, 1))
+  arguments = start(model, count, row_length)
   used = loops.decode_codes(data, codes, offset, *arguments)
   if used != data.size:
     raise ValueError(f'{data.size} bytes are no encoding of {count} codes')
   return codes
 
 
-def start(model: ContextModel, row: int):
+def start(model: ContextModel, count: int, row_length: int | None):
   """What the loops begin with: layout, models, memory, fast and slow rates."""
   scale = 22 if model.warm else 16
-  layout = row, int(model.neighbours), model.flags, model.suffix, scale
+  columns = row_length if row_length and row_length <= MAX_ROW else 0
+  neighbours = 0 if not model.neighbours else 1 if columns else 2
+  layout = columns or count, neighbours, model.flags, model.suffix, scale
   classes = loops.CLASSES if model.neighbours else 1
   models = np.zeros((classes * loops.context_count(layout), 3), np.int32)
   models[:, :2] = 1 << (scale - 1)
-  memory = np.zeros(2 + row * model.neighbours, np.int32)
+  memory = np.zeros(2 + columns * model.neighbours, np.int32)
   seen = np.arange(loops.STEPS)
   moves = [np.full(loops.STEPS, 65536 >> rate) for rate in model.rates]
   if model.warm:
@@ -207,8 +211,10 @@ def context_coder(
     symbols, counts = histogram(codes)
     offset = int(symbols[counts.argmax()])
     wide = codes.astype(np.int32, copy=False)
-    found = codes.size if row_length is None else min(row_length, codes.size)
-    rows = dict.fromkeys((found, codes.size))
+    found = row_length or 0
+    if found >= min(codes.size, MAX_ROW + 1):
+      found = 0
+    rows = dict.fromkeys((found, 0))
     # Rows tell nothing where neighbours are not asked for.
     trials = [(m, r) for m in models for r in rows if m.neighbours]
     trials += [(m, found) for m in models if not m.neighbours]
@@ -245,7 +251,7 @@ def _decode(coded: Coded, count: int) -> np.ndarray:
     part(coded, 'stream'),
     count,
     model=model,
-    row_length=integer(coded, 'row_length', 1, count),
+    row_length=integer(coded, 'row_length', 0, MAX_ROW),
     offset=integer(coded, 'offset', _INT32.min, _INT32.max),
   )
   return cast(codes, dtype)

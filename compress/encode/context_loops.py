@@ -12,13 +12,14 @@ Compiled functions that hand arrays to each other count references at every
 call, which costs more than a decision does; hence few functions, and long ones.
 
 Arguments that the loops share:
-  layout: (row, neighbours, flags, suffix, scale); `row` codes a row, whether
-    the magnitudes of the neighbours choose the models, greater-than flags,
-    bits of the Exp-Golomb suffix that have models, bits of an estimate.
+  layout: (row, neighbours, flags, suffix, scale); `row` codes a row; whether
+    the magnitudes of the neighbours choose the models, 0 not, 1 those before
+    and above, 2 those before; greater-than flags; bits of the Exp-Golomb
+    suffix that have models; bits of an estimate.
   models: int32 [contexts, 3], fast estimate, slow estimate, times seen.
   fast, slow: int64 [times seen], how far an estimate moves, in 2^-16.
   memory: int32, the mean magnitude of the codes before, the code to the left
-    and, if `neighbours`, the mean magnitude of each column, in 2^-8.
+    and, if `neighbours` is 1, the mean magnitude of each column, in 2^-8.
 """
 
 import numpy as np
@@ -43,13 +44,16 @@ def context_count(layout):
 
 
 @compiled(inlined=True)
-def _context(memory, column, layout):
+def _context(memory, index, column, layout):
   """First model of the neighbourhood's class, and the sign to the left."""
   left = memory[1]
   side = 0 if left == 0 else (1 if left < 0 else 2)
   if not layout[1]:
     return 0, side
-  mean = (3 * np.int64(memory[2 + column]) + memory[0]) >> 8
+  above = memory[0]
+  if layout[1] == 1 and index >= layout[0]:
+    above = memory[2 + column]
+  mean = (3 * np.int64(above) + memory[0]) >> 8
   octave = 0
   while mean >> (octave + 1):
     octave += 1
@@ -63,9 +67,10 @@ def _remember(memory, index, column, code, layout):
   memory[1] = 0 if column == layout[0] - 1 else min(max(code, -1), 1)
   if layout[1]:
     size = min(abs(code), _CEILING) << 8
-    if index < layout[0]:
-      memory[2 + column] = memory[0]
-    memory[2 + column] += (size - memory[2 + column]) >> 5
+    if layout[1] == 1:
+      if index < layout[0]:
+        memory[2 + column] = memory[0]
+      memory[2 + column] += (size - memory[2 + column]) >> 5
     memory[0] += (size - memory[0]) >> 5
 
 
@@ -145,7 +150,7 @@ def encode_codes(
   # A decision takes at most 12 bits and a part of one.
   while index < codes.size and place + 2 * _PLAN < out.size:
     code = np.int64(codes[index]) - offset
-    base, side = _context(memory, column, layout)
+    base, side = _context(memory, index, column, layout)
     for n in range(_decisions(code, base, side, layout, plan)):
       bit = plan[n] & 1
       if plan[n] < 0:
@@ -195,7 +200,7 @@ def decode_codes(data, out, offset, layout, models, memory, fast, slow):
   for n in range(4):
     value = (value << 8) | (data[n] if n < data.size else 0)
   for index in range(out.size):
-    base, side = _context(memory, column, layout)
+    base, side = _context(memory, index, column, layout)
     at, stage, negative = base + side, 0, False
     size, rest, node, k, left = np.int64(0), np.int64(1), 1, 0, 0
     while stage >= 0:
@@ -303,7 +308,7 @@ def choose_codes(
     level = levels[index]
     counts = weight[index] if weight.size > 1 else weight[0]
     nearest = np.int64(np.rint(min(max(level, low), high)))
-    base, side = _context(memory, column, layout)
+    base, side = _context(memory, index, column, layout)
     best, least = nearest, np.inf
     for candidate in range(4):
       code = nearest + (candidate + 1) // 2 * (1 - candidate % 2 * 2)

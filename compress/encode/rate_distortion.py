@@ -65,8 +65,8 @@ def choose_codes(
     raise InputError("importance: right is of the weights' shape, 0 or more")
   if not weights.size:
     return np.zeros(weights.shape, np.int32)
-  row = row_length or (weights.shape[-1] if weights.ndim else 1)
+  row = row_length or (weights.shape[-1] if weights.ndim else None)
   levels = np.ascontiguousarray((weights / step).reshape(-1))
-  arguments = start(model or ContextModel(), row)
+  arguments = start(model or ContextModel(), weights.size, row)
   codes = loops.choose_codes(levels, counts, rate, low, high, *arguments)
   return codes.reshape(weights.shape)
