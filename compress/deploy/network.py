@@ -200,7 +200,13 @@ class _Reader:
     if kind == 'max' and not value.any():
       return self.node(step, 'prelu', x, slope=np.zeros_like(value))
     return self.node(
-      step, 'constant', x, kind=kind, value=value, swapped=swapped
+      step,
+      'constant',
+      x,
+      kind=kind,
+      value=value,
+      swapped=swapped,
+      leaf=known.leaf,
     )
 
   def visit_name(self, step, x):
@@ -261,7 +267,7 @@ class _Reader:
   def weight(self, kernel: Known) -> Weight:
     packed = self.packed.get(kernel.leaf)
     values = np.asarray(kernel.value, np.float32)
-    if not isinstance(packed, Quantized):
+    if not isinstance(packed, Quantized) or packed.codes.shape != values.shape:
       return Weight(values, None)
     ready = (
       packed.bits <= 8

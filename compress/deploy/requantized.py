@@ -38,7 +38,8 @@ class IntegerKernel(NamedTuple):
 
   Attributes:
     codes: int8 `[KH, KW, C / groups, O]`.
-    scale: float32 [O], positive.
+    scale: float32 [O]; negative where a line falls, so that all lines of a
+      layer have the same codes, which a file then holds once.
     bias: int32 [O]; its scale is the input's times `scale`.
   """
 
@@ -93,32 +94,27 @@ def integer_kernel(
     weight_scale: float32 [O].
     line: of the real result.
     input_scale: of the input's codes.
-    output_scale: of the result's codes.
+    output_scale: of the result's codes; 0 where it stays float.
     absent: bool [O], channels whose code shall be the lowest there is.
 
   Returns:
     The kernel, or None where int32 cannot hold it.
   """
-  gain = line.gain.copy()
-  codes = np.where(gain < 0, -codes.astype(np.int16), codes)
-  gain = np.abs(gain)
-  scale = (weight_scale * gain).astype(np.float32)
+  scale = (weight_scale * line.gain).astype(np.float32)
   tiny = np.finfo(np.float32).tiny
   # A line without a gain: its shift alone, in fine steps.
   flat = np.abs(input_scale * scale) <= tiny
-  step = np.maximum(np.abs(line.shift), output_scale) / 2**20
+  least = np.maximum(output_scale, tiny * 2**40)
+  step = np.maximum(np.abs(line.shift), least) / 2**20
   scale = np.where(flat, step / input_scale, scale).astype(np.float32)
-  codes = np.where(flat, 0, codes)
   # As ONNX dequantizes the bias.
-  unit = np.float32(input_scale) * scale
-  bias = np.round(line.shift / unit)
+  bias = np.round(line.shift / (np.float32(input_scale) * scale))
   if absent is not None:
-    scale = np.where(absent, 1e-6 * output_scale / input_scale, scale)
-    scale = scale.astype(np.float32)
-    codes = np.where(absent, 0, codes)
+    least = np.float32(1e-6 * output_scale / input_scale)
+    scale = np.where(absent, least, scale)
     bias = np.where(absent, -_LARGEST, bias)
-  if np.abs(bias).max() > _LARGEST or codes.max() > 127 or codes.min() < -128:
+    flat = flat | absent
+  if np.abs(bias).max() > _LARGEST or not np.isfinite(scale).all():
     return None
-  if not np.isfinite(scale).all() or (scale < tiny).any():
-    return None
+  codes = np.where(flat, 0, codes) if flat.any() else codes
   return IntegerKernel(codes.astype(np.int8), scale, bias.astype(np.int32))

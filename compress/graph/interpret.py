@@ -10,12 +10,24 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from compress.graph import _jaxpr
 from compress.graph import sites as sites_lib
 from compress.graph.sites import Site
 
-_COPIES = frozenset({'copy', 'copy_p', 'stop_gradient', 'optimization_barrier'})
+_COPIES = frozenset(
+  {
+    'broadcast_in_dim',
+    'copy',
+    'copy_p',
+    'expand_dims',
+    'optimization_barrier',
+    'reshape',
+    'squeeze',
+    'stop_gradient',
+  }
+)
 
 
 class Known(NamedTuple):
@@ -23,7 +35,8 @@ class Known(NamedTuple):
 
   Attributes:
     value: the array.
-    leaf: path of the leaf of the variables that it is, or None.
+    leaf: path of the leaf of the variables that it is, perhaps in another
+      shape with the elements in the same order, or None.
   """
 
   value: Any
@@ -100,10 +113,13 @@ def interpret(
   def equation(eqn, operands, path):
     name = eqn.primitive.name
     if all(isinstance(v, Known) for v in operands):
-      leaf = operands[0].leaf if name in _COPIES and operands else None
-      return [
-        Known(v, leaf) for v in _jaxpr.bind(eqn, *(v.value for v in operands))
-      ]
+      out = _jaxpr.bind(eqn, *(v.value for v in operands))
+      same = (
+        name in _COPIES
+        and len(operands) == 1
+        and jnp.size(out[0]) == jnp.size(operands[0].value)
+      )
+      return [Known(v, operands[0].leaf if same else None) for v in out]
     if name in _jaxpr.INLINE or name in _jaxpr.REMAT:
       (key, body, _), *_ = _jaxpr.bodies(eqn)
       return run(body, operands, (*path, key))
