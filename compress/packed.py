@@ -150,13 +150,14 @@ def sparse(
   Args:
     mask: bool of the tensor's shape.
     inner: any packed tensor; of a sparse one, what both masks mark survives.
-    pattern: as in `Sparse`.
+    pattern: as in `Sparse`; that of a sparse `inner` comes first.
 
   Returns:
     The sparse tensor, its `inner` not sparse itself.
   """
   if isinstance(inner, Sparse):
-    return Sparse(mask & inner.mask, inner.inner, pattern=inner.pattern)
+    pattern = pattern if inner.pattern is None else inner.pattern
+    return Sparse(mask & inner.mask, inner.inner, pattern=pattern)
   return Sparse(mask, inner, pattern=pattern)
 
 

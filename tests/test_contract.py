@@ -16,7 +16,19 @@ import pytest
 from compress import compressor as compressor_lib
 from compress import encode, graph, packed, prune, train
 from compress.compressor import Compressor, State, chain, identity
-from compress.quantize import AffineSpec, mse_range, quantize_weights
+from compress.quantize import (
+  AffineSpec,
+  ProductSpec,
+  ResidualSpec,
+  SharedSpec,
+  SignSpec,
+  binarize_signs,
+  mse_range,
+  quantize_products,
+  quantize_residuals,
+  quantize_weights,
+  share_weights,
+)
 
 KERNELS = '.*kernel'
 
@@ -140,6 +152,28 @@ def pruning():
   }
 
 
+def codebooks():
+  """Values that are shared: of every kind, learned or not, and pruned."""
+  kernels = ('conv/kernel', 'fc/kernel')
+  shared = share_weights([(KERNELS, SharedSpec(centroids=8))])
+  products = [
+    ('conv/kernel', ProductSpec(centroids=6, length=2)),
+    ('fc/kernel', ProductSpec(centroids=2, length=7)),
+  ]
+  stages = [(KERNELS, ResidualSpec(centroids=2, stages=2))]
+  ramp = prune.cubic(3, interval=1, initial=0.3)
+  methods = {
+    'shared': shared,
+    'signs': binarize_signs([(KERNELS, SignSpec())], learned=True),
+    'products': quantize_products(products),
+    'residuals': quantize_residuals(stages, learned=True),
+    'pruned then shared': chain(pruned(), shared),
+    'pruned more, shared': chain(pruned(schedule=ramp), shared),
+    'shared then pruned': chain(shared, pruned()),
+  }
+  return {name: Case(m, frozen=kernels) for name, m in methods.items()}
+
+
 CASES = {
   'identity': Case(identity(), ()),
   'empty chain': Case(chain(), ()),
@@ -200,6 +234,7 @@ CASES = {
   'asymmetric 16 bits': Case(
     weights(bits=16, symmetric=False, bounds='unsigned')
   ),
+  **codebooks(),
   **learning_masks(),
   **chained(),
   **pruning(),
