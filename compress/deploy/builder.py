@@ -50,6 +50,8 @@ class Builder:
     self.initializers: list[Any] = []
     self.names: set[str] = set()
     self.constants: dict[Any, str] = {}
+    # Of flattened channels-first values: the shape that they had.
+    self.row_shape: dict[str, tuple[int, ...]] = {}
 
   def name(self, stem: str) -> str:
     """A name that is not taken yet."""
@@ -107,7 +109,9 @@ class Builder:
     if (x.layout, layout) == ('first row', 'row'):
       height, width, channels = self.row_shape[x.name]
       shape = np.asarray([0, channels, height, width], np.int64)
-      split = self.node('Reshape', [x.name, self.constant(shape, 'shape')], stem)
+      split = self.node(
+        'Reshape', [x.name, self.constant(shape, 'shape')], stem
+      )
       last = self.node('Transpose', [split], stem, perm=[0, 2, 3, 1])
       name = self.reshape(last, x.shape, stem)
     else:

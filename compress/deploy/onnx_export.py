@@ -1,6 +1,30 @@
-"""ONNX models that onnxruntime runs in integers."""
+"""ONNX models that onnxruntime runs in integers.
 
-# Documented below, after measurements.
+Why the graph is written here and not by jax2onnx 0.17. Of SFace it makes 56
+transposes around 27 convolutions (81 once BatchNorm is folded: it transposes
+the kernels when the network runs), of every PReLU a comparison, a product and a
+selection, and of a quantizer its arithmetic; while it traces, it replaces
+functions of Flax, so that a model traced anew (`graph.fold`) is not the same.
+What has to be known for integers, which quantizer belongs to which layer, is
+lost by then. The networks of this package need some twenty operations; each is
+written as what onnxruntime runs best, and one that is not known is an error
+that names it. Only standard operations are written, channels first.
+
+What onnxruntime 1.31 does with quantizers decides the form:
+
+- A convolution runs in integers only if its result is codes at once. Its
+  `PRelu` is slow (five times `Max` of a product, also in floats), and float; a
+  quantizer before it would round what the simulation does not. So the
+  convolution is written once for either side of PReLU, each with its own
+  weight scales, and the larger of two codes is taken: `requantized`.
+- A convolution whose result stays float (residual sums), or for which a second
+  run costs more than arithmetic in floats, is a matrix product of gathered
+  patches, as `Gemm`: in integers, with a float result. It needs explicit zero
+  points, though all are 0; `MatMul` with a bias would run in floats.
+- The transposes before and after convolutions cancel, since onnxruntime runs
+  integers channels last; of those in the file none is left but the image's.
+"""
+
 import collections
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -45,6 +69,38 @@ def to_onnx(
   placement: quantize.Placement = quantize.INPUTS,
   name: str = 'network',
 ):
+  """Writes a model as ONNX, in floats or in integers.
+
+  With `activations` and packed weights, every convolution and matrix product of
+  a quantized activation and a quantized kernel runs in integers: uint8 codes by
+  int8 codes, int32 sums and biases (`round_biases`). The result differs from
+  the fake-quantized function by the rounding of float arithmetic, which now and
+  then moves a code that lies at a tie by one step; where all scales are powers
+  of two it does not. Packed kernels without `activations` are stored in int8
+  and multiplied as floats.
+
+  Args:
+    apply: pure function `apply(variables, *inputs)`, BatchNorm folded where it
+      can be (`graph.fold`).
+    variables: nested dict of arrays or packed tensors. Kernels that are
+      `Quantized` in up to 8 bits, symmetric, per tensor or output channel, are
+      stored as they are; others are unpacked.
+    *inputs: arrays or `jax.ShapeDtypeStruct`s `[B, ...]`; B is free in the
+      ONNX model.
+    activations: name to parameters of the quantized activations.
+    specs: name to spec of the same: static, per tensor, up to 8 bits.
+    placement: that the names come from.
+    name: of the ONNX graph.
+
+  Returns:
+    The `onnx.ModelProto`, checked. Its input `images` and its output
+    `embedding` (or `input0`, `output0`, ... where there are several) are as the
+    model has them, channels last.
+
+  Raises:
+    InputError: an operation that has no ONNX form here, by its site; an
+      activation that cannot be quantized so, by its name; onnx is missing.
+  """
   nodes, outputs = read_network(
     apply,
     variables,
@@ -99,7 +155,6 @@ class _Writer(Builder):
       {node: len(users) for node, users in self.users.items()}
     )
     self.outputs = set(outputs)
-    self.row_shape: dict[str, tuple[int, ...]] = {}
 
   # Values as floats.
 
@@ -185,9 +240,7 @@ class _Writer(Builder):
     left, right = (self.float(x) for x in node.inputs)
     if left.layout != right.layout:
       right = self.to_layout(right, left.layout, _stem(node))
-    out = self.node(
-      _PAIRS[node['kind']], [left.name, right.name], _stem(node)
-    )
+    out = self.node(_PAIRS[node['kind']], [left.name, right.name], _stem(node))
     return self.like(left, out, node)
 
   def float_quantize(self, node: Node) -> Tensor:
@@ -423,7 +476,13 @@ class _Writer(Builder):
     source, q, stem = node.inputs[0], node['q'], _stem(node)
     if source.op == 'reshape' and self.readers[source] == 1:
       # Codes are a quarter of the bytes to move.
-      inner = Node('quantize', source.inputs, source.inputs[0].shape, node.where, node.given)
+      inner = Node(
+        'quantize',
+        source.inputs,
+        source.inputs[0].shape,
+        node.where,
+        node.given,
+      )
       self.readers[inner] = 1
       x = self.reshaped(self.codes(inner), source)
       return x
@@ -481,7 +540,7 @@ class _Writer(Builder):
     """How many quantizers a value goes to; 0 if it goes anywhere else."""
     count = 0
     for user in self.users[node]:
-      if user is not None and user.op in ('constant', 'prelu'):
+      if user is not None and user.op in ('constant', 'prelu', 'reshape'):
         found = self.quantizers(user)
       else:
         found = int(user is not None and user.op == 'quantize')
