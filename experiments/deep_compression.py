@@ -56,7 +56,7 @@ _KEEP = flags.DEFINE_list(
   'keep',
   None,
   'Fractions of the weights that are kept, each in (0, 1). Default: '
-  '0.3,0.15,0.08,0.05,0.03,0.02; sface: 0.5,0.3.',
+  '0.2,0.1,0.05,0.03,0.02; sface: 0.5,0.3.',
 )
 _CONV_BITS = flags.DEFINE_integer(
   'conv_bits', 8, 'Bits of a code of convolutions.', 1, 12
@@ -66,13 +66,13 @@ _DENSE_BITS = flags.DEFINE_integer(
 )
 _SEEDS = flags.DEFINE_integer('seeds', 3, 'Networks, each trained anew.', 1)
 _TRAINING_EPOCHS = flags.DEFINE_integer(
-  'training_epochs', 40, 'Epochs before anything is removed.', 1
+  'training_epochs', 30, 'Epochs before anything is removed.', 1
 )
 _RETRAINING_EPOCHS = flags.DEFINE_integer(
-  'retraining_epochs', 20, 'Epochs after each removal.', 1
+  'retraining_epochs', 15, 'Epochs after each removal.', 1
 )
 _SHARING_EPOCHS = flags.DEFINE_integer(
-  'sharing_epochs', 8, 'Epochs of the shared values.', 1
+  'sharing_epochs', 6, 'Epochs of the shared values.', 1
 )
 _LEARNING_RATE = flags.DEFINE_float(
   'learning_rate', 2e-3, 'Highest learning rate of weights (Adam).'
@@ -85,7 +85,7 @@ _SHIFT = flags.DEFINE_integer(
 )
 _BATCH = flags.DEFINE_integer('batch', 64, 'Images a step.', 1)
 _STEPS = flags.DEFINE_integer(
-  'steps', 60, 'Updates of each fine-tuning of sface.', 1
+  'steps', 30, 'Updates of each fine-tuning of sface.', 1
 )
 _RESUME = flags.DEFINE_boolean(
   'resume', True, 'Continue what is in the output folder; otherwise empty it.'
@@ -124,7 +124,7 @@ def _classify(network: str) -> None:
     data_path=_DATA_PATH.value,
     enlarge=_ENLARGE.value,
     network=network,
-    keep=_kept((0.3, 0.15, 0.08, 0.05, 0.03, 0.02)),
+    keep=_kept((0.2, 0.1, 0.05, 0.03, 0.02)),
     conv_bits=_CONV_BITS.value,
     dense_bits=_DENSE_BITS.value,
     seeds=min(2, _SEEDS.value) if smoke else _SEEDS.value,

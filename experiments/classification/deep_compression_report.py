@@ -4,64 +4,15 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from compress import audit
+import jax
+import jax.numpy as jnp
+
+from compress import audit, graph, prune
 from experiments.classification.deep_compression_study import SIZE
+from experiments.classification.deep_compression_words import METHODS, PAPER
 
 ALLOWED = 0.5
 """Points of accuracy that may be lost."""
-
-_URL = 'https://arxiv.org/abs/1510.00149'
-_HAN = 'Han, Mao, Dally, 2016, Deep Compression, arXiv:1510.00149'
-
-# Ratios of Deep Compression on MNIST: pruned, with a codebook, with Huffman.
-PAPER = {
-  'lenet_300_100': {'pruned': 12, 'codebook': 32, 'huffman': 40},
-  'lenet_5': {'pruned': 12, 'codebook': 33, 'huffman': 39},
-}
-
-METHODS = {
-  'float32': {
-    'summary': 'The trained network, every parameter in 32 bits.',
-    'paper': _HAN,
-    'url': _URL,
-  },
-  'pruned': {
-    'summary': 'The smallest weights of the network removed and the rest '
-    'retrained; survivors as float32 with relative indices of a fixed width.',
-    'paper': _HAN,
-    'url': _URL,
-  },
-  'codebook': {
-    'summary': 'Survivors share few values, found by k-means and trained by '
-    'their summed gradients; codes and indices of a fixed width.',
-    'paper': _HAN,
-    'url': _URL,
-  },
-  'huffman': {
-    'summary': 'The same codes and indices, each coded by Huffman: Deep '
-    'Compression as published.',
-    'paper': _HAN,
-    'url': _URL,
-  },
-  'ans': {
-    'summary': 'The same codes and indices, coded by asymmetric numeral '
-    'systems.',
-    'paper': 'Duda et al., 2015, The use of asymmetric numeral systems as an '
-    'accurate replacement for Huffman coding',
-  },
-  'context': {
-    'summary': 'The same codes, zeros included, coded by a context-adaptive '
-    'binary arithmetic coder, without indices.',
-    'paper': 'Wiedemann et al., 2020, DeepCABAC, arXiv:1907.11900',
-    'url': 'https://arxiv.org/abs/1907.11900',
-  },
-  'deepcabac': {
-    'summary': 'The pruned network on a uniform grid, codes chosen by error '
-    'and length together, the same coder; nothing is trained afterwards.',
-    'paper': 'Wiedemann et al., 2020, DeepCABAC, arXiv:1907.11900',
-    'url': 'https://arxiv.org/abs/1907.11900',
-  },
-}
 
 
 def make_report(study, *, command: str) -> dict[str, Any]:
@@ -75,7 +26,7 @@ def make_report(study, *, command: str) -> dict[str, Any]:
     The dictionary; `stages` is the table of bytes.
   """
   dense, rungs = study.dense(), study.rungs()
-  cost = study.network.cost(_shapes(study))
+  cost, macs = _costs(study.network)
   whole = dense['bytes']['on_disk']
   reference = {
     **dense,
@@ -94,6 +45,7 @@ def make_report(study, *, command: str) -> dict[str, Any]:
       'baseline': stage == 'pruned',
       'sparsity': 1 - _density(rung),
       'params': _params(rung, cost.parameters),
+      'macs': _macs(rung, cost.macs, macs),
       'compression': whole / entry['bytes']['on_disk'],
       'execution': 'masked',
     }
@@ -253,10 +205,12 @@ def notes(study, table: Sequence[dict[str, Any]]) -> list[str]:
   return found
 
 
-def _shapes(study):
-  import jax
-
-  return jax.eval_shape(study.network.init, jax.random.key(0))
+def _costs(network):
+  """What the dense network costs, and leaf path to multiply-adds a weight."""
+  shapes = jax.eval_shape(network.init, jax.random.key(0))
+  image = jax.ShapeDtypeStruct((1, *network.image_shape), jnp.float32)
+  traced = graph.trace(network.apply, shapes, image)
+  return graph.cost(traced), prune.macs_per_weight(traced)
 
 
 def _density(rung) -> float:
@@ -267,6 +221,15 @@ def _density(rung) -> float:
 
 def _params(rung, total: int) -> float:
   removed = sum(m - n for left in rung['left'] for n, m in left.values())
+  return total - removed / len(rung['left'])
+
+
+def _macs(rung, total: int, each) -> float:
+  removed = sum(
+    (m - n) * each[path]
+    for left in rung['left']
+    for path, (n, m) in left.items()
+  )
   return total - removed / len(rung['left'])
 
 
