@@ -10,7 +10,8 @@ import numpy as np
 from compress import graph as graph_lib
 from compress import packed as packed_lib
 from compress import quantize
-from compress.deploy.network import Node, read_network
+from compress.deploy.network import read_network
+from compress.deploy.nodes import Node
 from compress.packed import Dense
 from compress.quantize import AffineSpec, QParams
 

@@ -5,7 +5,6 @@ quantizers and sums, each node with the shape of one example, channels last.
 Which node a JAX operation becomes depends on data flow alone.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 from compress import graph as graph_lib
 from compress import packed as packed_lib
 from compress import quantize
+from compress.deploy.nodes import UNARY, Node, Quantizer, Weight
 from compress.errors import InputError
 from compress.graph import Known, Step
 from compress.packed import Quantized
@@ -35,52 +35,6 @@ _ARITHMETIC = {
   'max': 'max',
   'min': 'min',
 }
-UNARY = frozenset(
-  {'exp', 'log', 'logistic', 'neg', 'sqrt', 'tanh', 'abs', 'erf', 'square'}
-)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Node:
-  """One layer.
-
-  Attributes:
-    op: `input`, `conv`, `dense`, `constant` (arithmetic with a constant),
-      `prelu`, `quantize`, `positive`, `pair` (arithmetic of two nodes),
-      `reshape`, `max_pool`, `sum_pool`, `sum`, or one of `UNARY`.
-    inputs: the nodes it reads.
-    shape: of one example, without the batch axis.
-    where: the operation in words, for messages.
-    given: what else the operation needs, by name.
-  """
-
-  op: str
-  inputs: tuple['Node', ...]
-  shape: tuple[int, ...]
-  where: str
-  given: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-  def __getitem__(self, key: str) -> Any:
-    return self.given[key]
-
-
-@dataclasses.dataclass(frozen=True)
-class Weight:
-  """A kernel, `[KH, KW, C / groups, O]` or `[I, O]`, as it will be stored.
-
-  Attributes:
-    codes: int8 codes, or float32 values where it is not quantized.
-    scale: float32 [O], or None where it is not quantized.
-  """
-
-  codes: np.ndarray
-  scale: np.ndarray | None
-
-  def values(self) -> np.ndarray:
-    """The float32 kernel."""
-    if self.scale is None:
-      return self.codes
-    return self.codes.astype(np.float32) * self.scale
 
 
 def read_network(
@@ -215,7 +169,7 @@ class _Reader:
       return x
     name = name.removeprefix(_MARK)
     return self.node(
-      step, 'quantize', x, q=_Quantizer.of(name, self.activations, self.specs)
+      step, 'quantize', x, q=Quantizer.of(name, self.activations, self.specs)
     )
 
   def visit_conv_general_dilated(self, step, x, kernel):
@@ -344,44 +298,6 @@ class _Reader:
 
   def visit_reduce_window_sum(self, step, x):
     return self.pool(step, x, 'sum_pool')
-
-
-@dataclasses.dataclass(frozen=True)
-class _Quantizer:
-  """One activation's grid as ONNX has it: uint8 codes.
-
-  Attributes:
-    name: of the activation.
-    scale: float32 [].
-    zero: the code of 0, in 0..255.
-    low: the lowest code.
-    high: the highest code.
-  """
-
-  name: str
-  scale: np.float32
-  zero: int
-  low: int
-  high: int
-
-  @staticmethod
-  def of(name, activations, specs) -> '_Quantizer':
-    spec, q = specs[name], activations[name]
-    fits = (
-      spec.bits <= 8
-      and spec.granularity == 'tensor'
-      and not spec.dynamic
-      and spec.rounding == 'half_even'
-    )
-    if not fits:
-      raise InputError(
-        f'activation {name!r}: ONNX takes static ranges of whole tensors, 2 to '
-        '8 bits, rounded half to even'
-      )
-    shift = 0 if spec.bounds == 'unsigned' else 128
-    zero = int(np.asarray(q.zero_point)) + shift
-    scale = np.float32(np.asarray(q.scale))
-    return _Quantizer(name, scale, zero, spec.qmin + shift, spec.qmax + shift)
 
 
 def _per_example(value, step) -> np.ndarray:
