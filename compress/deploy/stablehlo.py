@@ -203,7 +203,7 @@ def load_program(path: str | os.PathLike) -> Program:
           f'{path}: version {header.get("version")} of the format; this '
           f'library reads {_VERSION}'
         )
-      tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+      tensors = {name: file.get_tensor(name) for name in file.keys()}
   except (safetensors.SafetensorError, OSError, ValueError) as error:
     if isinstance(error, InputError):
       raise

@@ -138,7 +138,7 @@ class _Pass:
       self.floats.append(path)
       return
     given, gain, rows = found
-    codes, scale, axis, block = _blocks(leaf, gain, rows)
+    codes, scale, axis, block = _blocks(leaf, gain)
     stem = path.removeprefix('params/')
     kind = 'INT4' if leaf.bits <= 4 else 'INT8'
     self.add(f'{stem}/codes', codes, kind)
@@ -157,14 +157,12 @@ class _Pass:
     value = f'{stem}/values'
     if codes.ndim == 2 and leaf.codes.ndim == 4:
       ahead, value = self.unfold(ahead, value, leaf.codes.shape, stem)
-    first = True
-    for reader, i in self.readers[given]:
+    readers = self.readers[given]
+    self.ahead.setdefault(readers[0][0].name, []).extend(ahead)
+    for reader, i in readers:
       reader.input[i] = value
       if rows == 'last':
         self.channels_last(reader, stem)
-      if first:
-        self.ahead.setdefault(reader.name, [])[:0] = ahead
-      first = False
     self.gone.add(given)
 
   def find(self, leaf: Quantized):
@@ -294,9 +292,8 @@ def _gain(array, wanted, axis) -> np.ndarray | None:
   return gain if close else None
 
 
-def _blocks(leaf: Quantized, gain: np.ndarray, rows: str):
+def _blocks(leaf: Quantized, gain: np.ndarray):
   """Codes and scales as a DequantizeLinear has them, its axis and block."""
-  del rows
   codes = np.asarray(leaf.codes).astype(np.int8)
   scale = np.asarray(leaf.scale, np.float64)
   channels = codes.shape[-1]

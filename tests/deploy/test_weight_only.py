@@ -23,7 +23,7 @@ class Wide(nn.Module):
     x = nn.relu(nn.Conv(24, (1, 1), use_bias=False, name='whole')(x) * 0.5)
     x = nn.relu(nn.Conv(16, (3, 3), 2, name='crossing')(x))
     x = x.reshape(x.shape[0], -1)
-    return nn.Dense(5, name='last')(nn.relu(nn.Dense(40, name='fc')(x)))
+    return nn.Dense(5, name='last')(nn.relu(nn.Dense(64, name='fc')(x)))
 
 
 def wide():
@@ -55,7 +55,7 @@ def test_the_integers_of_the_tree_are_those_of_the_model(bits, group_size):
   stored = kinds(model)
   for name in ('stem', 'depthwise', 'whole', 'crossing', 'fc', 'last'):
     assert stored[f'{name}/kernel/codes'] == kind
-  wanted = apply(unpack_tree(packed), x)
+  wanted = jax.jit(apply)(unpack_tree(packed), x)
   np.testing.assert_allclose(run(model, x), wanted, atol=1e-5)
   np.testing.assert_allclose(run(model, x[:1]), wanted[:1], atol=1e-5)
 
