@@ -77,7 +77,8 @@ def measure_batches(
 
   Returns:
     name -> the `latency_ms` entry of a report: 'batch1', 'batch32', ... (see
-    `measure`; ms per batch, not per image), and 'device', 'jax'.
+    `measure`; ms per batch, not per image), and 'device', 'version'
+    (of JAX).
 
   Raises:
     InputError: nothing to measure, or a batch size below 1.
@@ -92,7 +93,7 @@ def measure_batches(
     for name, entry in found.items():
       report[name][f'batch{size}'] = entry
   for entry in report.values():
-    entry.update(device=device, jax=jax.__version__)
+    entry.update(device=device, version=f'jax {jax.__version__}')
   return report
 
 

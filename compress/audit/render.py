@@ -25,6 +25,7 @@ from compress.audit import (
   plot_accuracy,
   plot_scores,
   plots,
+  runtime_tables,
   tables,
 )
 from compress.errors import InputError
@@ -178,6 +179,7 @@ def _verification_tables(found) -> dict[str, Any]:
     'images': 'photographs',
     'recognition': tables.recognition(found),
     'resources': tables.resources(found),
+    'runtimes': runtime_tables.table(found),
     'differences': tables.differences(found),
     'groups': [
       table
@@ -199,6 +201,7 @@ def _accuracy_tables(found) -> dict[str, Any]:
     'images': 'images',
     'recognition': accuracy_tables.accuracy(found),
     'resources': accuracy_tables.costs(found),
+    'runtimes': runtime_tables.table(found),
     'differences': None,
     'groups': [],
     'runs': accuracy_tables.runs(found),

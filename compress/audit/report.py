@@ -27,7 +27,9 @@ An entry (all but `name` optional)
     beside the groups avg, std, ser and interval {avg, std, ser}.
   bytes: nominal, packed, on_disk. macs, bops: per image.
   latency_ms: batch1, batch32, each {'median', 'spread': [q25, q75]} or a
-    number; execution: 'simulated', 'integer' or 'float'.
+    number; execution: 'simulated', 'integer' or 'float'. latency_ms may hold
+    an entry a runtime too, memory_bytes the same, and bytes the files of the
+    runtimes: see `compress.audit.runtimes`.
 
 An entry of a classification study has, instead of verification, groups and
 flips, figures that are a number or, over runs that are not listed one by one,
@@ -72,6 +74,7 @@ _MAPPINGS = (
   'groups_global',
   'bytes',
   'latency_ms',
+  'memory_bytes',
   'speedup',
   'widths',
 )

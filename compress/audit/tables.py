@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from compress.audit import entries
+from compress.audit import entries, runtimes
 from compress.audit.entries import Version
 from compress.audit.numerals import DASH, bracket, count, fixed, megabytes
 
@@ -110,19 +110,11 @@ def _flips(version: Version) -> Cell:
   return Cell(f'{totals[0]:,.0f}', share)
 
 
-def latency(run: Mapping[str, Any], key: str) -> Cell:
+def latency(run: Mapping[str, Any], key: str, *, is_reference=False) -> Cell:
   """Median milliseconds, and the spread as quartiles or one width."""
-  entry = entries.dig(run, 'latency_ms', key)
-  if not isinstance(entry, Mapping):
-    return Cell(fixed(entries.number(entry), digits=1))
-  median, spread = entries.number(entry.get('median')), entry.get('spread')
-  digits = 2 if median is not None and median < 10 else 1
-  ends = entries.interval({'interval': {'x': spread}}, 'x')
-  if ends is not None:
-    return Cell(fixed(median, digits=digits), bracket(ends, digits=digits))
-  width = entries.number(spread)
-  detail = '' if width is None else f'± {fixed(width, digits=digits)}'
-  return Cell(fixed(median, digits=digits), detail)
+  return Cell(
+    *runtimes.milliseconds(runtimes.plain(run, key, is_reference=is_reference))
+  )
 
 
 def _build(
@@ -192,8 +184,10 @@ def resources(found: Sequence[Version]) -> Table:
       Cell(DASH if smaller is None else f'{smaller:.2f}×'),
       Cell(count(v.first.get('macs'))),
       Cell(count(v.first.get('bops'))),
-      latency(v.first, 'batch1'),
-      latency(v.first, 'batch32'),
+      *(
+        latency(v.first, key, is_reference=v.is_reference)
+        for key in ('batch1', 'batch32')
+      ),
       Cell(str(v.first.get('execution') or DASH)),
     )
 

@@ -8,6 +8,7 @@ from compress.audit import (
   accuracy_tables,
   entries,
   numerals,
+  runtimes,
   tables,
 )
 
@@ -16,6 +17,12 @@ _VERIFICATION_LEGEND = (
   '[..]: 95 % interval over people; diff: EER minus the reference, points; '
   '~: not resolved',
   'MB: 1e6 bytes on disk; ms: median for one photograph',
+)
+_RUNTIME_LEGEND = (
+  'a/b: the uncompressed network in float32, in the same runtime and run, and '
+  'the compressed one',
+  'b1, b32: a batch of 1, of 32; RAM: most MB that the process took for the '
+  'model',
 )
 _ACCURACY_LEGEND = (
   '±: sample standard deviation over runs; diff: top-1 minus the reference, '
@@ -37,12 +44,30 @@ def table(report: Mapping[str, Any]) -> str:
     interval (or deviation over runs), TAR at 1e-2 and 1e-3, the difference in
     EER to the reference ('~': not resolved), MB on disk and the ratio, and
     the median milliseconds of one image. For classification the columns of
-    `accuracy_tables.accuracy`.
+    `accuracy_tables.accuracy`. Below it, the runtimes if there are any.
   """
   found = entries.versions(report)
   if accuracies.is_classification(found):
-    return _layout(_accuracy_rows(found), _ACCURACY_LEGEND)
-  return _layout(_verification_rows(found), _VERIFICATION_LEGEND)
+    text = _layout(_accuracy_rows(found), _ACCURACY_LEGEND)
+  else:
+    text = _layout(_verification_rows(found), _VERIFICATION_LEGEND)
+  timed = _runtime_rows(found)
+  if len(timed) > 1:
+    text += '\n\n' + _layout(timed, _RUNTIME_LEGEND)
+  return text
+
+
+def _runtime_rows(found) -> list[tuple[str, ...]]:
+  rows = [
+    ('network', 'runtime', 'thr', 'ms b1', '', 'ms b32', '', 'RAM', 'file MB')
+  ]
+  for line in runtimes.rows(found)[1]:
+    cells = [value for value, _ in line]
+    pairs = ['/'.join(cells[i : i + 2]) for i in (3, 6, 9, 11)]
+    rows.append(
+      (*cells[:3], pairs[0], cells[5], pairs[1], cells[8], *pairs[2:])
+    )
+  return rows
 
 
 def _verification_rows(found) -> list[tuple[str, ...]]:

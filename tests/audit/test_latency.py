@@ -38,7 +38,7 @@ def test_batches():
     repeats=2,
   )
   assert shapes == {(1, 4, 4, 3), (3, 4, 4, 3)}
-  assert {'batch1', 'batch3', 'device', 'jax'} == set(found['m'])
+  assert {'batch1', 'batch3', 'device', 'version'} == set(found['m'])
 
 
 def test_bad_input():
