@@ -24,9 +24,11 @@ from compress.quantize.integer_program import Ends, Grid, Layer
 from compress.quantize.spec import AffineSpec, QParams
 
 _LIMIT = 2**30 - 1
-# A bias in units of the accumulator is off by half of one. Where that is more
-# than 2^-7 codes, the bias is added at a finer scale.
-_COARSE = 2.0**-6
+# A bias in units of the accumulator is off by at most half of one; how many
+# codes a unit may be, before the bias is added at a finer scale instead. In a
+# deep network one code in a thousand that differs early is many at the end.
+_COARSE = {'exact': 2.0**-11, 'jacob': 2.0**-6}
+_MOST_LEFT = 16
 _MOVES = frozenset(
   {'reshape', 'transpose', 'broadcast', 'slice', 'pad', 'concat', 'reverse'}
 )
@@ -85,14 +87,17 @@ class Codes:
 
 @dataclasses.dataclass(frozen=True)
 class Wide:
-  """Accumulators `raw + bias` and what they stand for; see the file's head.
+  """Accumulators `acc` and what they stand for; see the file's head.
+
+  They are `(raw << left) + bias`, the shift giving a bias its fraction bits.
 
   All arrays are float64 and broadcast to the value, batch axis first.
 
   Attributes:
     place: of `raw` in the program.
-    bias: int64, to be added; within int32 together with `raw`.
-    bound: the largest magnitude of `raw + bias`.
+    left: int64, shift of `raw`.
+    bias: int64, to be added.
+    bound: the largest magnitude of `acc`, within int32.
     scale: of the accumulators.
     offset: added before the kink at 0.
     above: factor where that is not negative.
@@ -103,6 +108,7 @@ class Wide:
   """
 
   place: int
+  left: np.ndarray
   bias: np.ndarray
   bound: np.ndarray
   scale: np.ndarray
@@ -133,6 +139,7 @@ def _wide(place, bias, bound, scale, rank) -> Wide:
   one = np.ones((1,) * rank)
   return Wide(
     place,
+    np.zeros(one.shape, np.int64),
     np.asarray(bias, np.int64) * one.astype(np.int64),
     np.asarray(bound, np.float64) * one,
     np.asarray(scale, np.float64) * one,
@@ -443,7 +450,7 @@ class Lowering:
   def to_grid(self, v: Wide, grid: Grid, name: str) -> Codes:
     """Codes of a value; see `_with_bias` for what is rounded when."""
     v = _single(v)
-    v = _with_bias(v, grid.scale)
+    v = _with_bias(v, grid.scale, self.arithmetic)
     if v.offset.any() and v.below is not None:
       v = self.inner_fixed(v)
     if v.offset.any() or v.shift.any():
@@ -484,7 +491,7 @@ class Lowering:
     rounding='half_even',
     dtype='int32',
   ) -> int:
-    """Emits `clip(M (raw + bias) + offset, low, high)`, M by the sign."""
+    """Emits `clip(M acc + offset, low, high)`, M by the sign of acc."""
     above = v.scale * v.above * factor
     below = above if v.below is None else v.scale * v.below * factor
     if v.below is not None:
@@ -495,6 +502,8 @@ class Lowering:
     if v.below is not None:
       m, n = quantize_multiplier(_clamped(below))
       variables |= {'multiplier_below': m, 'shift_below': n}
+    if v.left.any():
+      variables['left'] = v.left.astype(np.int32)
     if v.bias.any():
       variables['bias'] = v.bias.astype(np.int32)
     variables |= {
@@ -529,41 +538,48 @@ def _plain(v: Wide) -> bool:
     and not v.bounded
     and not v.offset.any()
     and not v.bias.any()
+    and not v.left.any()
     and v.scale.size == 1
     and v.scale.flat[0] > 0
     and (v.above == 1).all()
   )
 
 
-def _with_bias(v: Wide, step: float) -> Wide:
+def _with_bias(v: Wide, step: float, arithmetic: str) -> Wide:
   """The offset as an int32 bias in units of the accumulator (section 2.4).
 
   Only where that is exact or fine enough for a grid of step `step`, in all
-  channels; else the offset stays. A channel whose accumulators are always 0
-  gets a scale at which it is.
+  channels; else the offset stays. The paper's unit is the product of both
+  scales; `exact` gives it as many more fraction bits as int32 has room for. A
+  channel whose accumulators are always 0 gets a scale at which it is fine.
   """
-  if not v.offset.any():
+  if not v.offset.any() or v.left.any():
     return v
   scale = np.where(v.bound == 0, step * 2.0**-16, v.scale)
   if (scale == 0).any():
     return v
   units = v.offset / scale
-  whole = np.rint(units)
+  left = np.zeros(np.broadcast_shapes(units.shape, v.bound.shape), np.int64)
+  if arithmetic == 'exact':
+    room = np.log2(INT32_MAX / (np.abs(units) + v.bound + 1))
+    left = np.clip(np.floor(room), 0, _MOST_LEFT).astype(np.int64)
+  unit = 2.0**left
+  whole = np.rint(units * unit)
   factor = np.abs(v.above)
   if v.below is not None:
     factor = np.maximum(factor, np.abs(v.below))
-  fine = (np.abs(scale) * factor <= _COARSE * step) | (units == whole)
-  fits = (np.abs(whole) + v.bound < INT32_MAX) & (
-    np.abs(v.bias + whole) < INT32_MAX
-  )
+  fine = np.abs(scale) * factor / unit <= _COARSE[arithmetic] * step
+  fine |= units * unit == whole
+  bound, bias = np.abs(whole) + v.bound * unit, v.bias * unit + whole
+  fits = (bound < INT32_MAX) & (np.abs(bias) < INT32_MAX)
   if not (fine & fits).all():
     return v
-  bias = v.bias + whole.astype(np.int64)
   return dataclasses.replace(
     v,
-    scale=scale,
-    bias=bias,
-    bound=v.bound + np.abs(whole),
+    left=left,
+    bias=bias.astype(np.int64),
+    bound=bound,
+    scale=scale / unit,
     offset=np.zeros_like(v.offset),
   )
 

@@ -161,9 +161,11 @@ def _dot(x, variables) -> jax.Array:
 
 
 def _rescale(x, variables, given) -> jax.Array:
-  """`clip(M (x + bias) + offset, low, high)`, M by the sign."""
+  """`clip(M acc + offset, low, high)`, M by the sign of acc."""
   v = {name: jnp.asarray(value) for name, value in variables.items()}
   x = x.astype(jnp.int32)
+  if 'left' in v:
+    x = x << v['left']
   if 'bias' in v:
     x = x + v['bias']
   m, n = v['multiplier'], v['shift']

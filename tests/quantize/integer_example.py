@@ -8,7 +8,8 @@ import numpy as np
 
 from compress import graph, quantize
 from compress.packed import unpack_tree
-from compress.quantize import AffineSpec, integer
+from compress.quantize import AffineSpec, integer, integer_program
+from compress.quantize.integer_lowering import make_grid
 
 WEIGHTS = AffineSpec(granularity='channel')
 ACTIVATIONS = AffineSpec(symmetric=False, bounds='unsigned')
@@ -121,3 +122,55 @@ def float_operations(function, *args) -> list[str]:
 
   walk(jax.make_jaxpr(function)(*args))
   return found
+
+
+def code_differences(example: Example, network, images) -> dict[str, int]:
+  """Largest difference of codes of each activation, given the same inputs.
+
+  Every layer gets the codes that the simulation has there, so that what is
+  seen is one layer's difference and not the sum of all before it.
+  """
+  plain = unpack_tree(example.variables)
+
+  def tap(name, x):
+    q, spec = example.activations[name], example.specs[name]
+    codes = quantize.quantize(x, q, spec)
+    return graph.Emit(quantize.dequantize(codes, q, spec), codes)
+
+  rule = quantize.activation_rule(tap, example.placement)
+  run = jax.jit(graph.rewrite(example.apply, rule, has_aux=True))
+  aux = run(plain, images)[1]
+  codes = {name: c for site in aux.values() for name, c in site.items()}
+
+  grids = {
+    name: make_grid(name, example.activations[name], example.specs[name])
+    for name in codes
+  }
+
+  @jax.jit
+  def step_by_step(variables, codes, x):
+    values, found = [x.astype(jnp.int32) - network.inputs.lift], {}
+    values = [values[0].astype(network.inputs.stored)]
+
+    def checked(name, value):
+      wanted = codes[name].astype(jnp.int32) - grids[name].lift
+      found[name] = jnp.abs(wanted - value.astype(jnp.int32)).max()
+      return wanted.astype(value.dtype)
+
+    for layer in network.layers:
+      operands = [values[i] for i in layer.inputs]
+      if layer.op in ('conv', 'dot') and layer.name in codes:
+        operands = [checked(layer.name, *operands)]
+      given = variables.get(layer.name, {})
+      value = integer_program.run_layer(layer, given, *operands)
+      name, end, _ = layer.name.partition(':codes')
+      outputs = example.placement.name == 'sums' and end
+      if outputs and name.endswith(('add', 'embedding', 'logits')):
+        value = checked(name, value)
+      values.append(value)
+    return found
+
+  found = step_by_step(
+    network.variables, codes, integer.encode(network, images)
+  )
+  return {name: int(d) for name, d in found.items()}
