@@ -55,7 +55,7 @@ _METHOD = flags.DEFINE_multi_string(
 )
 _COMPRESSION = flags.DEFINE_list(
   'compression',
-  ['2', '4', '10', '32'],
+  ['2', '4', '10', '16', '32'],
   'Compression ratios: parameters before over parameters left, above 1.',
 )
 _SEEDS = flags.DEFINE_integer(

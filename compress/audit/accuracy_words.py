@@ -1,6 +1,7 @@
 """The plain sentences of a classification report, computed from its numbers."""
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,8 +35,8 @@ def summary(found: Sequence[Version]) -> list[str]:
     found: the report's versions, the reference first.
 
   Returns:
-    One paragraph a level. A level is a power of two, to which compression
-    ratios are rounded (speed-ups where no parameters are counted).
+    One paragraph a level. Compression ratios (speed-ups where no parameters
+    are counted) of one level round to the same power of two.
   """
   base = found[0]
   ratio, words = accuracies.compression, 'times fewer parameters'
@@ -51,7 +52,7 @@ def summary(found: Sequence[Version]) -> list[str]:
     last = _MOST_LEVELS - 1
     keys = [keys[i * (len(keys) - 1) // last] for i in range(_MOST_LEVELS)]
   return [
-    unbroken(_level(key, levels[key], base, words))
+    unbroken(_level(levels[key], base, ratio if key > 0 else None, words))
     for key in keys
     if key or len(keys) == 1
   ]
@@ -97,11 +98,14 @@ def _known(version, ratio, base):
   return ratio(version, base)
 
 
-def _level(key, versions, base, words) -> str:
+def _level(versions, base, ratio, words) -> str:
   best = max(versions, key=lambda v: accuracies.figure(v, 'accuracy').mean)
   figure = accuracies.figure(best, 'accuracy')
   among = f', the best of {len(versions)},' if len(versions) > 1 else ''
-  level = f'At about {2**key:g} {words}' if key > 0 else 'Uncompressed'
+  level = 'Uncompressed'
+  if ratio is not None:
+    middle = statistics.median(ratio(v, base) for v in versions)
+    level = f'At about {float(f"{middle:.2g}"):g} {words}'
   text = (
     f'{level}, {best.name}{among} classifies {accuracy_tables.percent(figure)} '
     '% of the test images correctly'

@@ -158,19 +158,28 @@ def notes(study, dense, entries: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _at_ninety(dense, entries) -> list[str]:
-  """Magnitude and random where nine tenths are gone."""
+  """Magnitude, one-shot and gradual, and random with nine tenths gone."""
   rows = {e['method']: e for e in entries if e['requested'] == 10}
   texts = []
-  for name in ('layer_magnitude', 'global_magnitude', 'random'):
+  shown = 'gradual', 'layer_magnitude', 'global_magnitude', 'random'
+  for name in shown:
     if name in rows:
       change = rows[name]['accuracy']['mean'] - dense['accuracy']['mean']
-      texts.append(f'{name} {change:+.2f}')
+      texts.append(f'{name} {change:+.2f}'.replace('-', '−'))
   if not texts:
     return []
-  return [
+  found = [
     'With 90 % of the parameters removed, points against the dense network '
     f'after fine-tuning: {", ".join(texts)}.'
   ]
+  one_shot, random = rows.get('layer_magnitude'), rows.get('random')
+  if one_shot and random and not _is_worse(random, one_shot, False):
+    found.append(
+      'In one step and with the same share of every layer, magnitude chooses '
+      'no better than chance there: a few hundred updates leave most weights '
+      'near their random beginning, and whatever is left learns again.'
+    )
+  return found
 
 
 def _is_worse(own, other, before: bool) -> bool:

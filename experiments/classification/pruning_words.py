@@ -163,6 +163,11 @@ _SMALL = 'a small network on small images, a few hundred updates'
 _FEW = 'scores of 100 images, and weights that fit the training images'
 
 CLAIMS = {
+  'layer_magnitude': Claim(
+    'random',
+    'small weights are spared best',
+    'one step, and weights still near their random beginning',
+  ),
   'global_magnitude': Claim(
     'layer_magnitude', 'global ranking beats layer-wise', _SMALL
   ),
