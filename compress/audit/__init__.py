@@ -56,6 +56,7 @@ from compress.audit.folds import contiguous_folds as contiguous_folds
 from compress.audit.folds import (
   identity_disjoint_folds as identity_disjoint_folds,
 )
+from compress.audit.latency import latency_entry as latency_entry
 from compress.audit.latency import measure as measure
 from compress.audit.latency import measure_batches as measure_batches
 from compress.audit.proportions import homogeneity as homogeneity

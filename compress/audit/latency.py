@@ -55,7 +55,7 @@ def measure(
     shift = i % len(names)
     for name in names[shift:] + names[:shift]:
       times[name].append(_once(functions[name], args))
-  return {name: _entry(times[name], first[name]) for name in names}
+  return {name: latency_entry(times[name], first[name]) for name in names}
 
 
 def measure_batches(
@@ -103,7 +103,16 @@ def _once(function, args) -> float:
   return 1e3 * (time.perf_counter() - start)
 
 
-def _entry(times, first) -> dict[str, Any]:
+def latency_entry(times: Sequence[float], first: float) -> dict[str, Any]:
+  """Times of calls as a report has them.
+
+  Args:
+    times: milliseconds of each call.
+    first: those of the first call, which may have compiled.
+
+  Returns:
+    What `measure` gives for one name.
+  """
   q1, median, q3 = (float(x) for x in np.quantile(times, [0.25, 0.5, 0.75]))
   return {
     'median': median,

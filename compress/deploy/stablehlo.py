@@ -54,6 +54,7 @@ def to_stablehlo(
   variables,
   *inputs,
   batch: int | None = None,
+  each: bool = False,
   platforms: Sequence[str] = ('cpu',),
   metadata: dict[str, Any] | None = None,
 ) -> Program:
@@ -68,6 +69,9 @@ def to_stablehlo(
     variables: nested dict of arrays or packed tensors.
     *inputs: arrays or `jax.ShapeDtypeStruct`s `[B, ...]`.
     batch: what B is; None for any.
+    each: run one example at a time, so that the model meets batches of 1
+      only. Any model that treats examples apart can be exported so, also one
+      whose own code reads the number of examples (`graph.shrink`).
     platforms: of `jax.export`: `cpu`, `cuda`, `rocm`, `tpu`.
     metadata: JSON-able, goes into the file.
 
@@ -83,7 +87,16 @@ def to_stablehlo(
     apply = graph_lib.rewrite(apply, _depthwise_by_image)
 
   def call(weights, *inputs):
-    return apply(rebuild(weights), *inputs)
+    values = rebuild(weights)
+    if not each:
+      return apply(values, *inputs)
+    return jax.lax.map(
+      lambda example: jax.tree.map(
+        lambda out: out[0],
+        apply(values, *jax.tree.map(lambda x: x[None], example)),
+      ),
+      inputs,
+    )
 
   def traced(size):
     shapes = [
@@ -110,8 +123,8 @@ def to_stablehlo(
       reason = str(error).strip().splitlines()
       raise InputError(
         'the model cannot be exported for any number of examples '
-        f'({reason[0] if reason else type(error).__name__}); give batch=N to '
-        'export it for N'
+        f'({reason[0] if reason else type(error).__name__}); give each=True to '
+        'run them one at a time, or batch=N to export it for N'
       ) from error
   return Program(bytes(exported.serialize()), weights, dict(metadata or {}))
 
@@ -155,7 +168,7 @@ def save_program(path: str | os.PathLike, program: Program) -> int:
   path = pathlib.Path(path)
   tensors = {_PROGRAM: np.frombuffer(program.stablehlo, np.uint8)}
   for name, array in program.weights.items():
-    tensors[_PREFIX + name] = np.ascontiguousarray(array)
+    tensors[_PREFIX + name] = np.asarray(array, order='C')
   metadata = {
     'format': _FORMAT,
     'version': str(_VERSION),

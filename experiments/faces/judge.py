@@ -74,7 +74,7 @@ def make_report(
     'weights': network.provenance,
   }
   judged = [
-    _judge(teacher.test, split.test, protocol)
+    judge(teacher.test, split.test, protocol)
     for split, teacher in zip(splits, teachers, strict=True)
   ]
   base |= judged[0]
@@ -83,8 +83,8 @@ def make_report(
   if everyone is not None:
     base['all_people'] = _all_people(everyone, reference, protocol)
   curves = {
-    network.name: _curve(teachers[0].test, splits[0].test),
-    'scores': {network.name: _scores(teachers[0].test, splits[0].test)},
+    network.name: curve(teachers[0].test, splits[0].test),
+    'scores': {network.name: scores(teachers[0].test, splits[0].test)},
     'training': {},
   }
   variants = []
@@ -94,7 +94,7 @@ def make_report(
     name = run.variant.name
     if training['step'] and name not in curves['training']:
       curves['training'][name] = training
-    curves.setdefault(name, _curve(embeddings, split.test))
+    curves.setdefault(name, curve(embeddings, split.test))
     variant = run.variant
     variants.append(
       {
@@ -113,7 +113,7 @@ def make_report(
           / latency[variant.shape]['batch32']['median'],
         },
         'execution': 'simulated' if variant.weight_bits else 'float',
-        **_judge(embeddings, split.test, protocol, teacher.test),
+        **judge(embeddings, split.test, protocol, teacher.test),
       }
     )
   used = dict.fromkeys(run.variant.method for run in runs)
@@ -162,7 +162,18 @@ def pair_folds(test: data.VerificationSet, *, count: int = 10) -> np.ndarray:
   return folds
 
 
-def _judge(embeddings, test, protocol, reference=None) -> dict[str, Any]:
+def judge(embeddings, test, protocol, reference=None) -> dict[str, Any]:
+  """Judges embeddings on a set, as a report's entry has it.
+
+  Args:
+    embeddings: real [N, D].
+    test: the `VerificationSet`.
+    protocol: `audit.Protocol`.
+    reference: real [N, E], the reference's; None for the reference itself.
+
+  Returns:
+    What `audit.summarize` gives.
+  """
   folds = pair_folds(test) if test.folds is None else test.folds
   return audit.summarize(
     embeddings,
@@ -180,21 +191,23 @@ def _all_people(dataset, reference, protocol) -> dict[str, Any]:
   """The reference on every photograph, those to train on included."""
   pairs = data.all_pairs(dataset)
   embeddings = networks_lib.embed(reference, dataset.images).sum(axis=1)
-  found = _judge(embeddings, pairs, protocol)
+  found = judge(embeddings, pairs, protocol)
   return {'people': len(dataset.people), **found}
 
 
-def _scores(embeddings, test) -> dict[str, Any]:
-  scores = audit.cosine_scores(embeddings, test.pairs)
+def scores(embeddings, test) -> dict[str, Any]:
+  """Cosine similarities of genuine and of impostor pairs, for the figures."""
+  found = audit.cosine_scores(embeddings, test.pairs)
   return {
-    'genuine': scores[test.genuine],
-    'impostor': scores[~test.genuine],
+    'genuine': found[test.genuine],
+    'impostor': found[~test.genuine],
   }
 
 
-def _curve(embeddings, test) -> dict[str, Any]:
-  scores = audit.cosine_scores(embeddings, test.pairs)
-  return audit.det_curve(scores, test.genuine)
+def curve(embeddings, test) -> dict[str, Any]:
+  """The trade-off of errors, for the figures."""
+  found = audit.cosine_scores(embeddings, test.pairs)
+  return audit.det_curve(found, test.genuine)
 
 
 def _latency(settings, image_shape, reference, runs, stored) -> dict[Any, Any]:

@@ -178,6 +178,18 @@ def test_what_depends_on_the_batch_is_refused_in_one_line():
   assert deploy.compile_program(program)(x).shape == (2, 2)
 
 
+def test_examples_one_at_a_time():
+  def apply(variables, x):
+    return x.sum(1) * variables['w'] * jnp.float32(len(range(x.shape[0])))
+
+  x = np.arange(8, dtype=np.float32).reshape(4, 2)
+  variables = {'w': np.float32(2)}
+  program = deploy.to_stablehlo(apply, variables, x, each=True)
+  np.testing.assert_allclose(
+    deploy.compile_program(program)(x), 2 * x.sum(1), rtol=1e-6
+  )
+
+
 def test_a_fault_of_the_model_stays_what_it_is():
   def apply(variables, x):
     return variables['w'] + undefined(x)  # noqa: F821

@@ -1,0 +1,89 @@
+"""What the report of the deploy study says in words."""
+
+import pathlib
+
+METHODS = {
+  'simulation': {
+    'summary': 'The file in JAX: integers turned to floats before every '
+    'operation, as it was judged when it was made.',
+  },
+  'onnxruntime': {
+    'summary': 'An ONNX model on the CPU; what is quantized runs in integers, '
+    'weights alone in integers are turned to floats inside.',
+    'paper': 'Integer arithmetic: Jacob et al., 2018, arXiv:1712.05877',
+  },
+  'stablehlo': {
+    'summary': 'A program of StableHLO (jax.export) that holds the packed '
+    'integers and turns them to floats inside; for any batch.',
+  },
+}
+CONVENTIONS = (
+  'Every model was measured in a process of its own, all of them in turn. '
+  'Threads: of one process, tied to as many processors.',
+  'Memory is that of the process, less what it was before it read the model; '
+  'it includes what the runtime makes of the weights, and the largest batch.',
+  'On disk is the size of the model file of the runtime; of the simulation, '
+  'of the entropy-coded file it was made from; of the reference, 4 bytes a '
+  'number.',
+)
+
+
+def kind(stored) -> str:
+  """What tables call a stored network."""
+  weights, activations = stored.bits
+  if stored.weight_only:
+    return f'weights int{weights}'
+  method = str(stored.metadata.get('method') or 'network')
+  bits = f' w{weights}a{activations}' if weights < 32 else ''
+  return f'{method}{bits}'
+
+
+def describe(stored, options) -> list[str]:
+  """Paragraphs that say what was done.
+
+  Args:
+    stored: the network.
+    options: of the study.
+  """
+  weights, activations = stored.bits
+  name = pathlib.Path(options.file).name
+  what = 'float weights and activations'
+  if stored.weight_only:
+    what = (
+      f'weights of {weights} bits, one scale for {options.group_size} weights '
+      'of a channel, quantized now; its activations stay float'
+    )
+  elif weights < 32:
+    what = f'weights of {weights} and activations of {activations} bits'
+  return [
+    f'The file {name} of the network {stored.network.name}, with {what}, was '
+    f'written as a model for {" and ".join(options.runtimes)}, and each model '
+    'was read back, run on the photographs, and measured beside the '
+    'uncompressed network in the same runtime.'
+  ]
+
+
+def check(runtime: str, found) -> str:
+  """One sentence on how a runtime agrees with the simulation."""
+  return (
+    f'{runtime} against the simulation: least cosine '
+    f'{found["least_cosine"]:.6f} of the embeddings of '
+    f'{found["photographs"]} photographs and their mirror images; '
+    f'{found["flipped"]} of {found["pairs"]} decisions differ.'
+  )
+
+
+def differs(runtime: str, found) -> str:
+  """The warning where a runtime does not do what was simulated."""
+  return (
+    f'{runtime} does not give what was simulated: cosine down to '
+    f'{found["least_cosine"]:.6f}, {found["flipped"]} of {found["pairs"]} '
+    'decisions differ.'
+  )
+
+
+def notes(options) -> list[str]:
+  """What a reader of the figures should know."""
+  if options.smoke:
+    return ['A smoke run: too little of everything for its figures.']
+  return []
