@@ -66,16 +66,16 @@ def encode_tensor(
     The tensor as a file holds it.
   """
   out = Tensor({}, {'streams': {}})
-  inner, mask, elementwise = packed, None, True
+  inner, mask = packed, None
   if isinstance(packed, Sparse):
     inner, mask = packed.inner, np.asarray(packed.mask)
-    elementwise = not isinstance(inner, Codebook) or inner.elementwise
     _put_mask(out, mask, packed.pattern, codecs)
   if isinstance(inner, Dense):
     values = np.asarray(inner.array)
     out.entry.update(kind='dense', shape=list(values.shape))
     _put_numbers(out, 'values', values if mask is None else values[mask])
     return out
+  elementwise = not isinstance(inner, Codebook) or inner.elementwise
   codes = np.asarray(codes_in_place(inner) if elementwise else inner.codes)
   row_length = codes.shape[-1] if codes.ndim and mask is None else None
   kept = codes[mask] if mask is not None and elementwise else codes
