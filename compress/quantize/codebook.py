@@ -171,7 +171,9 @@ def codebook_compressor(
     return State({}, {'codes': codes, 'centroids': centroids})
 
   def stored(leaf, spec, path, state) -> Sparse:
-    centroids = state.learned if learned else state.carried['centroids']
+    centroids = state.learned
+    if not learned:
+      centroids = jax.lax.stop_gradient(state.carried['centroids'])
     book = Codebook(
       state.carried['codes'][path],
       centroids[path],
