@@ -138,6 +138,51 @@ def reduction(eqn, operands, bind):
   return [Kept(shape_of(eqn), kept, lambda: out)]
 
 
+def reductions(eqn, operands, bind):
+  """`lax.reduce`: arrays of one shape, then one start value each."""
+  count, axes = len(operands) // 2, eqn.params['dimensions']
+  kept = agreed_on(operands[:count])
+  if any(kept[axis] is not None for axis in axes):
+    refuse(eqn, 'reduces')
+  arrays = [v.only(kept).array for v in operands[:count]]
+  out = bind(*arrays, *(v.array for v in operands[count:]))
+  left = tuple(k for axis, k in enumerate(kept) if axis not in axes)
+  return [
+    Kept(v.aval.shape, left, lambda a=a: a)
+    for v, a in zip(eqn.outvars, out, strict=True)
+  ]
+
+
+def scatter(eqn, operands, bind):
+  """Writes at indices; shortened axes are written whole."""
+  value, index, update = operands
+  numbers = eqn.params['dimension_numbers']
+  gone = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+  windows = iter(numbers.update_window_dims)
+  inner, written = list(value.kept), list(update.kept)
+  for axis in range(len(inner)):
+    if axis in gone:
+      if inner[axis] is not None:
+        refuse(eqn, 'writes')
+      continue
+    window = next(windows)
+    k = meet(inner[axis], written[window])
+    if k is not None and update.full[window] != value.full[axis]:
+      refuse(eqn, 'writes')
+    inner[axis] = written[window] = k
+  rest = set(range(len(written))) - set(numbers.update_window_dims)
+  if any(written[a] is not None for a in rest) or any(
+    k is not None for k in index.kept
+  ):
+    refuse(eqn, 'writes')
+  out = bind(
+    value.only(tuple(inner)).array,
+    index.array,
+    update.only(tuple(written)).array,
+  )[0]
+  return [Kept(shape_of(eqn), tuple(inner), lambda: out)]
+
+
 def windows(eqn, operands, bind):
   """Pooling: axes of window 1 pass."""
   whole = _window_axes(eqn)
@@ -206,9 +251,17 @@ RULES = {
     windows,
   ),
   'broadcast_in_dim': shapes.broadcast,
+  'reduce': reductions,
   'reshape': shapes.reshape,
   'transpose': shapes.transpose,
   'rev': shapes.reverse,
+  **dict.fromkeys(
+    (
+      'scatter scatter_add scatter_max scatter_min scatter_mul scatter_sub '
+      'scatter-add scatter-max scatter-min scatter-mul scatter-sub'
+    ).split(),
+    scatter,
+  ),
   'squeeze': shapes.squeeze,
   'concatenate': shapes.concatenate,
   'split': shapes.split,

@@ -501,3 +501,60 @@ def test_wrong_variables_are_named():
 def test_descriptions_are_parsed(entry):
   with pytest.raises(InputError, match="kept channels of 'w1'"):
     graph_lib.restore_shrunk(plain, {'w1': entry})
+
+
+def written_rows(method):
+  """A table is written at indices before it is read again."""
+
+  def apply(variables, x):
+    y = x @ variables['a']
+    table = jnp.ones((5, y.shape[-1]), y.dtype)
+    place = jnp.array([3, 0, 3])
+    table = getattr(table.at[place], method)(y)
+    return table @ variables['b']
+
+  return apply
+
+
+@pytest.mark.parametrize('method', ['set', 'add', 'multiply', 'min', 'max'])
+def test_scattered_writes(method):
+  rng = np.random.default_rng(0)
+  variables = {
+    'a': jnp.asarray(rng.normal(size=(4, 7)), jnp.float32),
+    'b': jnp.asarray(rng.normal(size=(7, 2)), jnp.float32),
+  }
+  x = jnp.asarray(rng.normal(size=(3, 4)), jnp.float32)
+  apply = written_rows(method)
+  groups, keep, shrunk = check(apply, variables, x, tolerance=1e-5)
+  assert [g.name for g in groups] == ['a'] and not keep['a'].all()
+  assert shrunk.variables['a'].shape == (4, keep['a'].sum())
+
+
+def test_scattered_along_the_channels_stay():
+  def apply(variables, x):
+    y = x @ variables['a']
+    return y.at[:, 2].add(1.0) @ variables['b']
+
+  variables = {'a': jnp.ones((4, 7)), 'b': jnp.ones((7, 2))}
+  assert not groups_of(apply, variables, jnp.ones((3, 4)))
+
+
+def test_any_reduction():
+  def apply(variables, x):
+    y = x @ variables['a']
+    pooled = jax.lax.reduce(
+      (y, -y),
+      (jnp.float32(0), jnp.float32(0)),
+      lambda a, b: (a[0] + b[0], jnp.minimum(a[1], b[1])),
+      (1,),
+    )
+    return (pooled[0] * pooled[1]) @ variables['b']
+
+  rng = np.random.default_rng(0)
+  variables = {
+    'a': jnp.asarray(rng.normal(size=(4, 7)), jnp.float32),
+    'b': jnp.asarray(rng.normal(size=(7, 2)), jnp.float32),
+  }
+  x = jnp.asarray(rng.normal(size=(3, 5, 4)), jnp.float32)
+  groups, keep, _ = check(apply, variables, x, tolerance=1e-5)
+  assert len(groups) == 1 and not keep['a'].all()
