@@ -5,20 +5,16 @@ import os
 import pathlib
 from typing import Any, NamedTuple
 
-import numpy as np
 import tqdm
 
 from compress import audit, data, deploy, graph
-from compress import packed as packed_lib
 from compress.errors import InputError
-from experiments.deployment import words, workers
+from experiments.deployment import report as report_lib
+from experiments.deployment import workers
 from experiments.faces import exported, judge, people
 from experiments.faces import networks as networks_lib
 from experiments.faces.exported import RUNTIMES, Stored
-
-_LATENCY_NAMES = {'onnxruntime': 'onnxruntime', 'stablehlo': 'jax'}
-_ALIKE = 0.9999
-"""Cosine of two embeddings, below which a warning is due."""
+from experiments.faces.networks import Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +57,19 @@ class Made(NamedTuple):
 
 
 def run(
-  options: Options, *, command: str
+  options: Options,
+  *,
+  command: str,
+  network: Network | None = None,
+  test: data.VerificationSet | None = None,
 ) -> tuple[str, dict[str, pathlib.Path]]:
   """Writes the models, checks and measures them, and writes the report.
 
   Args:
     options: what to do.
     command: for the report.
+    network: that the file was made from; None loads the one it names.
+    test: what to check on; None loads what the options name.
 
   Returns:
     The table as text, and the paths of the report.
@@ -77,14 +79,16 @@ def run(
   """
   _check_runtimes(options.runtimes)
   metadata = exported.read_metadata(options.file)
-  network = networks_lib.load_network(metadata['network'], options.weights)
+  if network is None:
+    network = networks_lib.load_network(metadata['network'], options.weights)
   stored = exported.read_stored(
     options.file,
     network,
     weight_only=options.weight_only,
     group_size=options.group_size,
   )
-  test = _test_set(options)
+  if test is None:
+    test = _test_set(options)
   output = _output(options)
   rules = (graph.cpu_rules(enabled=options.fast_convolution),)
   rounds = {1: (3, 20), 32: (1, 5)}
@@ -114,14 +118,21 @@ def run(
       step(f'checking {item.runtime}')
       embedded[item.runtime] = networks_lib.embed(_open(item), test.images)
     timed = _measure(made, network.image_shape, options.threads, rounds, step)
-    report, curves = _report(
-      options, command, stored, network, test, made, embedded, timed
+    report, curves = report_lib.make_report(
+      options=options,
+      command=command,
+      stored=stored,
+      network=network,
+      test=test,
+      made=made,
+      embedded=embedded,
+      timed=timed,
     )
     bar.set_postfix_str('report')
     paths = audit.write_report(report, curves, output, images=test.images)
     step('done')
-  checks = '\n'.join([*report['warnings'], *report['checks']])
-  return f'{audit.format_table(report)}\n\n{checks}', paths
+  lines = [audit.format_table(report), '', *report['notes']]
+  return '\n'.join(lines), paths
 
 
 def _check_runtimes(runtimes) -> None:
@@ -231,156 +242,3 @@ def _measure(made, shape, threads, rounds, step) -> dict[str, dict[str, Any]]:
       for key in ('latency', 'memory'):
         found[runtime][key][kind][f'threads{count}'] = entry[key]
   return found
-
-
-def _report(options, command, stored, network, test, made, embedded, timed):
-  protocol = audit.Protocol(
-    draws=min(options.bootstrap, 20) if options.smoke else options.bootstrap
-  )
-  summed = {name: each.sum(axis=1) for name, each in embedded.items()}
-  sizes = {
-    item.runtime: {
-      'float32': item.float_path.stat().st_size,
-      'compressed': item.path.stat().st_size,
-    }
-    for item in made
-  }
-  nominal = packed_lib.tree_nominal_bytes(stored.tree)
-  packed = packed_lib.tree_nbytes(stored.tree)
-  bits = dict(zip(('weight_bits', 'activation_bits'), stored.bits, strict=True))
-  whole = packed_lib.tree_nbytes(exported.uncompressed(network).tree)
-  reference = {
-    'name': network.name,
-    'method': 'reference',
-    'weight_bits': 32,
-    'activation_bits': 32,
-    'bytes': {'nominal': whole, 'packed': whole, 'on_disk': whole},
-    'execution': 'float',
-    'weights': network.provenance,
-    **judge.judge(summed['float32'], test, protocol),
-  }
-  first = timed[made[0].runtime]['latency']['float32']
-  reference['latency_ms'] = dict(first[list(first)[-1]])
-  variants = [
-    {
-      'name': f'{words.kind(stored)}, simulated',
-      'method': 'simulation',
-      **bits,
-      'bytes': {
-        'nominal': nominal,
-        'packed': packed,
-        'on_disk': pathlib.Path(options.file).stat().st_size,
-      },
-      'execution': 'simulated' if stored.recipe.weight_bits else 'float',
-      **judge.judge(summed['simulation'], test, protocol, summed['float32']),
-    }
-  ]
-  checks, warnings = [], []
-  for item in made:
-    name = _LATENCY_NAMES[item.runtime]
-    found = agreement(embedded['simulation'], embedded[item.runtime], test)
-    checks.append(words.check(item.runtime, found))
-    if found['least_cosine'] < _ALIKE or found['flipped']:
-      warnings.append(words.differs(item.runtime, found))
-    integer = stored.recipe.weight_bits and item.runtime == 'onnxruntime'
-    simulated = stored.recipe.weight_bits and item.runtime == 'stablehlo'
-    variants.append(
-      {
-        'name': f'{words.kind(stored)}, {item.runtime}',
-        'method': item.runtime,
-        **bits,
-        'bytes': {
-          'nominal': nominal,
-          'packed': packed,
-          'on_disk': sizes[item.runtime]['compressed'],
-          'runtime': {name: sizes[item.runtime]},
-        },
-        'latency_ms': {name: timed[item.runtime]['latency']},
-        'memory_bytes': {name: timed[item.runtime]['memory']},
-        'execution': 'integer'
-        if integer
-        else 'simulated'
-        if simulated
-        else 'float',
-        'against_simulation': found,
-        'file': item.path.name,
-        **judge.judge(summed[item.runtime], test, protocol, summed['float32']),
-      }
-    )
-  more = ['onnx', 'onnxruntime'] if 'onnxruntime' in options.runtimes else []
-  report = {
-    'study': 'deploy',
-    'title': 'What a compressed network does in other runtimes',
-    'description': words.describe(stored, options),
-    'command': command,
-    'environment': audit.environment(more=more),
-    'dataset': _dataset(test),
-    'reference': reference,
-    'variants': variants,
-    'methods': {
-      name: words.METHODS[name] for name in ('simulation', *options.runtimes)
-    },
-    'conventions': list(words.CONVENTIONS),
-    'warnings': warnings,
-    'checks': checks,
-    'notes': [
-      *checks,
-      *(note for item in made for note in item.notes),
-      *words.notes(options),
-    ],
-    'reproduce': [command],
-    'settings': dataclasses.asdict(options),
-  }
-  curves = {
-    network.name: judge.curve(summed['float32'], test),
-    'scores': {network.name: judge.scores(summed['float32'], test)},
-  }
-  for variant, key in zip(
-    variants, ('simulation', *(item.runtime for item in made)), strict=True
-  ):
-    curves[variant['name']] = judge.curve(summed[key], test)
-  return report, curves
-
-
-def agreement(simulated, deployed, test) -> dict[str, Any]:
-  """How far a runtime agrees with the simulation.
-
-  Args:
-    simulated: [N, 2, D], of each photograph and its mirror image.
-    deployed: the same in the runtime.
-    test: the `VerificationSet`.
-
-  Returns:
-    `photographs`, `least_cosine` and `mean_cosine` of the embeddings, mirror
-    images included; `pairs` and `flipped`: decisions that differ at the
-    simulation's threshold.
-  """
-  flat = [
-    x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (simulated, deployed)
-  ]
-  cosine = (flat[0] * flat[1]).sum(1)
-  cosine /= np.linalg.norm(flat[0], axis=1) * np.linalg.norm(flat[1], axis=1)
-  judged = judge.judge(
-    deployed.sum(axis=1),
-    test,
-    audit.Protocol(draws=0),
-    simulated.sum(axis=1),
-  )
-  return {
-    'photographs': len(simulated),
-    'least_cosine': float(cosine.min()),
-    'mean_cosine': float(cosine.mean()),
-    'pairs': judged['flips']['pairs'],
-    'flipped': judged['flips']['flipped'],
-  }
-
-
-def _dataset(test) -> dict[str, Any]:
-  count = None if test.identities is None else len(np.unique(test.identities))
-  return {
-    'name': test.name,
-    'people': count,
-    'photos': len(test.images),
-    'genuine_pairs': int(test.genuine.sum()),
-    'impostor_pairs': int((~test.genuine).sum()),
-  }

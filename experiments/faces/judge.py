@@ -7,7 +7,7 @@ import numpy as np
 
 from compress import audit, data, graph
 from experiments.faces import networks as networks_lib
-from experiments.faces import tuning, words
+from experiments.faces import runtimes, tuning, words
 
 
 def compile_reference(network, rules):
@@ -59,6 +59,9 @@ def make_report(
   )
   cost = graph.cost(traced)
   latency = _latency(settings, network.image_shape, reference, runs, stored)
+  latency, runtime_notes = runtimes.with_runtimes(
+    latency, settings, network, runs
+  )
   base = {
     'name': network.name,
     'method': 'reference',
@@ -128,7 +131,7 @@ def make_report(
     'variants': variants,
     'methods': {name: words.METHODS[name] for name in used},
     'conventions': list(words.CONVENTIONS),
-    'notes': words.notes(settings),
+    'notes': [*words.notes(settings), *runtime_notes],
     'reproduce': [command],
     'settings': {
       k: v for k, v in vars(settings).items() if k not in ('variants',)
@@ -221,24 +224,10 @@ def _latency(settings, image_shape, reference, runs, stored) -> dict[Any, Any]:
     if key not in keys:
       keys[key] = str(key)
       functions[keys[key]] = stored(run)
-
-  def batch(size):
-    return np.full((size, *image_shape), 128, np.float32)
-
-  one = dict(repeats=1, warmup=0) if settings.smoke else {}
-  small = audit.measure_batches(
-    functions,
-    batch,
-    batch_sizes=(1,),
-    **one or dict(repeats=20, warmup=3),
+  found = runtimes.measure_in_turn(
+    functions, image_shape=image_shape, smoke=settings.smoke
   )
-  large = audit.measure_batches(
-    functions,
-    batch,
-    batch_sizes=(32,),
-    **one or dict(repeats=5, warmup=1),
-  )
-  return {k: {**small[name], **large[name]} for k, name in keys.items()}
+  return {k: found[name] for k, name in keys.items()}
 
 
 def _dataset(splits, settings) -> dict[str, Any]:

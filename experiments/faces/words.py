@@ -66,8 +66,9 @@ CONVENTIONS = (
   'divided by the smallest.',
   'Quantization is simulated in floating point on the stored integers, so the '
   'latency is that of the simulation and shows no speed-up of integer '
-  'arithmetic. Bit-operations are multiply-accumulates times weight bits times '
-  'activation bits.',
+  'arithmetic; that of the exported network stands beside it, by runtime. '
+  'Bit-operations are multiply-accumulates times weight bits times activation '
+  'bits.',
 )
 
 TITLES = {
