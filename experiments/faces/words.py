@@ -71,6 +71,15 @@ CONVENTIONS = (
   'bits.',
 )
 
+IMPORTANCE = {
+  'group': 'A channel is worth the mean of the squared norms of all weights '
+  'that leave with it (DepGraph, arXiv:2301.12900).',
+  'taylor': 'In versions called “taylor” a channel is worth as much as the '
+  'embeddings of training photographs move without it, to first order '
+  '(Molchanov et al., 2019, arXiv:1906.10771).',
+  'random': 'Versions called “random”, the control, lost channels at random.',
+}
+
 TITLES = {
   'face_quantization': 'What quantizing a face network cost',
   'face_pruning': 'What removing channels of a face network cost',
@@ -97,12 +106,21 @@ def describe(settings, network) -> list[str]:
     f'{settings.granularity}, and its activations were quantized {where}'
   )
   if settings.study == 'face_pruning':
+    share = {
+      'local': 'the same share of every group',
+      'global': 'by one ranking of all groups',
+    }[settings.scope]
     done = (
       f'Channels of the trained network {network.name} were removed for good: '
-      'the same share of every group of channels that must leave together, '
-      'those of least importance first. The embedding keeps its size. Versions '
-      f'that name bits were then {numbers}.'
+      f'{share} of channels that must leave together, those of least '
+      'importance first. The embedding keeps its size.'
     )
+    kinds = {v.importance for v in settings.variants}
+    worth = [IMPORTANCE[kind] for kind in IMPORTANCE if kind in kinds]
+    done += f' {" ".join(worth)}'
+    if any(v.weight_bits for v in settings.variants):
+      plural = numbers.replace(' its ', ' their ')
+      done += f' Versions that name bits were then {plural}.'
   else:
     done = f'The trained network {network.name} was {numbers}.'
   return [
