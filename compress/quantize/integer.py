@@ -35,7 +35,7 @@ import numpy as np
 
 from compress.errors import InputError
 from compress.quantize import activations as activations_lib
-from compress.quantize import integer_graph
+from compress.quantize import affine, integer_graph, ranges
 from compress.quantize.activations import Placement
 from compress.quantize.integer_arithmetic import Multiplier as Multiplier
 from compress.quantize.integer_arithmetic import multiply_high as multiply_high
@@ -47,10 +47,11 @@ from compress.quantize.integer_arithmetic import scale_by as scale_by
 from compress.quantize.integer_arithmetic import shift_right as shift_right
 from compress.quantize.integer_layers import integer_conv as integer_conv
 from compress.quantize.integer_layers import integer_dot as integer_dot
-from compress.quantize.integer_lowering import lower_network, make_grid
+from compress.quantize.integer_lowering import lower_network
 from compress.quantize.integer_program import Grid as Grid
 from compress.quantize.integer_program import Layer as Layer
 from compress.quantize.integer_program import run_program
+from compress.quantize.integer_values import make_grid
 from compress.quantize.spec import AffineSpec, QParams
 
 PIXELS = (
@@ -174,8 +175,10 @@ def encode(network: IntegerNetwork, x: jax.Array) -> jax.Array:
     Codes, of the type that the network takes.
   """
   grid = network.inputs
-  codes = jnp.round(x / np.float32(grid.scale)) + float(grid.zero)
-  codes = jnp.clip(codes, grid.low, grid.high).astype(jnp.int32) + grid.lift
+  ratio = ranges.divide(x, jnp.float32(grid.scale))
+  ratio = jnp.clip(ratio, grid.low - grid.zero, grid.high - grid.zero)
+  whole = affine.ROUND[grid.rounding](ratio)
+  codes = whole.astype(jnp.int32) + (grid.zero + grid.lift)
   return codes.astype(grid.dtype)
 
 

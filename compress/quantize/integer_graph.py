@@ -11,19 +11,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.ad_checkpoint import checkpoint_name
 
 from compress import graph as graph_lib
 from compress import packed as packed_lib
 from compress.errors import InputError
 from compress.graph import Known, Step
-from compress.packed import Packed, Quantized, Sparse
+from compress.packed import Packed
 from compress.quantize import activations as activations_lib
+from compress.quantize.integer_kernel import Kernel, read_kernel
 
 BATCH = 2
 """Examples in the traced batch."""
 
-_MARK = 'quantize:'
 _SAME = frozenset({'copy', 'copy_p', 'optimization_barrier', 'stop_gradient'})
 
 
@@ -53,21 +52,6 @@ class Node:
 
   def __getitem__(self, key: str) -> Any:
     return self.given[key]
-
-
-@dataclasses.dataclass(frozen=True)
-class Kernel:
-  """A quantized kernel, output channels last.
-
-  Attributes:
-    codes: int8.
-    scale: float64 [O].
-    zero: int64 [O].
-  """
-
-  codes: np.ndarray
-  scale: np.ndarray
-  zero: np.ndarray
 
 
 def read_graph(
@@ -101,23 +85,13 @@ def read_graph(
   plain = jax.tree.map(unpacked, variables, is_leaf=packed_lib.is_packed)
   leaves = jax.tree.leaves(variables, is_leaf=packed_lib.is_packed)
   packed = dict(zip(graph_lib.leaf_paths(plain), leaves, strict=True))
-  met = set()
-
-  def mark(name, x):
-    if name not in names:
-      return x
-    met.add(name)
-    return checkpoint_name(x, _MARK + name)
-
-  marked = graph_lib.rewrite(
-    apply, activations_lib.activation_rule(mark, placement)
-  )
   struct = jax.ShapeDtypeStruct((BATCH, *inputs.shape[1:]), inputs.dtype)
   first = Node('input', (), tuple(inputs.shape[1:]), 'input', name='input')
+  reader = _Reader(packed, names, placement)
   out = graph_lib.interpret(
-    marked, plain, struct, symbols=[first], visit=_Reader(packed).visit
+    apply, plain, struct, symbols=[first], visit=reader.visit
   )
-  unmet = sorted(names - met)
+  unmet = sorted(names - reader.met)
   if unmet:
     raise InputError(f'the network has no activation {unmet[0]!r} to quantize')
   if not isinstance(out, Node):
@@ -131,11 +105,20 @@ def read_graph(
 class _Reader:
   """Turns operations into nodes."""
 
-  def __init__(self, packed: Mapping[str, Packed]):
+  def __init__(self, packed: Mapping[str, Packed], names, placement):
     self.packed = packed
+    self.names = names
+    self.placement = placement
+    self.met = set()
+    self.last = ''
 
   def visit(self, step: Step, operands):
     name = step.name
+    if step.site is not None:
+      self.last = f' (after site {step.site.name!r})'
+    else:
+      # Bodies of library functions have no scope of their own.
+      step = step._replace(where=step.where + self.last)
     if name in _SAME or (
       name == 'convert_element_type'
       and jnp.issubdtype(step.out_dtypes[0], jnp.floating)
@@ -144,9 +127,20 @@ class _Reader:
     method = getattr(self, f'visit_{name}', None)
     if method is None:
       raise InputError(f'{step.where}: this operation has no integer rule')
-    if any(shape[:1] != (BATCH,) for shape in step.out_shapes):
+    kept = 0 not in step.params.get('axes', ())
+    if not kept or any(s[:1] != (BATCH,) for s in step.out_shapes):
       raise InputError(f'{step.where}: its result does not keep the batch axis')
+    if step.site is not None and step.site.kind != 'name':
+      operands = list(operands)
+      for placed, i in self.placement.operands(step.site):
+        operands[i] = self.quantized(operands[i], placed, step)
     return [method(step, *operands)]
+
+  def quantized(self, x, name, step):
+    if name not in self.names or not isinstance(x, Node):
+      return x
+    self.met.add(name)
+    return Node('quantize', (x,), x.shape, step.where, name=name)
 
   def node(self, step, op, *inputs, **given):
     name = step.site.name if step.site else ''
@@ -245,12 +239,9 @@ class _Reader:
     return self.node(step, 'prelu', x, slope=negative['scale'])
 
   def visit_name(self, step, x):
-    name = step.params['name']
-    if not name.startswith(_MARK):
-      return x
-    return Node(
-      'quantize', (x,), x.shape, step.where, name=name.removeprefix(_MARK)
-    )
+    if self.placement.outputs(step.site):
+      return self.quantized(x, step.site.name, step)
+    return x
 
   def visit_conv_general_dilated(self, step, x, kernel):
     p, numbers = step.params, step.params['dimension_numbers']
@@ -297,39 +288,8 @@ class _Reader:
     return self.node(step, 'dot', x, kernel=self.kernel(kernel, step))
 
   def kernel(self, known: Known, step) -> Kernel:
-    packed, mask = self.packed.get(known.leaf), None
-    if isinstance(packed, Sparse):
-      packed, mask = packed.inner, np.asarray(packed.mask)
     shape = np.shape(known.value)
-    if not isinstance(packed, Quantized) or packed.codes.shape != shape:
-      raise InputError(
-        f'{step.where}: its kernel is not quantized; pack it with '
-        "`quantize_weights([('.*kernel', spec)])`"
-      )
-    features, codes = shape[-1], np.asarray(packed.codes).astype(np.int64)
-    if packed.bits > 8 or packed.group_size is not None:
-      raise InputError(
-        f'{step.where}: an integer kernel has 2 to 8 bits and one scale, or '
-        f'one an output channel; this one has {packed.bits} bits'
-        + (f', groups of {packed.group_size}' if packed.group_size else '')
-      )
-    zero = np.zeros(1, np.int64)
-    if packed.zero_point is not None:
-      zero = np.asarray(packed.zero_point).astype(np.int64)
-    scale = np.asarray(packed.scale, np.float64)
-    if scale.size not in (1, features) or (
-      scale.size > 1 and scale.shape[-1] != features
-    ):
-      raise InputError(
-        f'{step.where}: scales of shape {scale.shape} cannot leave the sum; '
-        'right is one scale, or one an output channel'
-      )
-    zero = np.broadcast_to(zero.reshape(-1), features)
-    scale = np.broadcast_to(scale.reshape(-1), features)
-    if mask is not None:
-      codes = np.where(mask, codes, zero)
-    lift = 128 if codes.max(initial=0) > 127 else 0
-    return Kernel((codes - lift).astype(np.int8), scale, zero - lift)
+    return read_kernel(self.packed.get(known.leaf), shape, step.where)
 
   def visit_reshape(self, step, x):
     return self.node(step, 'reshape', x)

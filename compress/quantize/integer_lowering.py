@@ -1,14 +1,9 @@
 """From real-valued operations to integer ones: scales leave the program.
 
-While it is lowered, a value is either `Codes` on a grid, or `Wide`: int32
-accumulators with the real function that they stand for,
-
-  value = clip(g (scale acc + offset) + shift, low, high),
-
-where g is `above` for `scale acc + offset >= 0` and else `below`. Biases,
-frozen BatchNorm, PReLU and its relatives change these numbers only; a `rescale`
-layer brings everything at once to the next grid, as Jacob et al. 2018
-(arXiv:1712.05877, section 2.4) fuse bias, rescaling and activation.
+Biases, frozen BatchNorm, PReLU and its relatives only change the real function
+that accumulators stand for (`integer_values.Wide`); a `rescale` layer brings
+everything at once to the next grid, as Jacob et al. 2018 (arXiv:1712.05877,
+section 2.4) fuse bias, rescaling and activation.
 """
 
 import dataclasses
@@ -21,135 +16,24 @@ from compress.quantize import integer_layers as layers
 from compress.quantize.integer_arithmetic import INT32_MAX, quantize_multiplier
 from compress.quantize.integer_graph import Node
 from compress.quantize.integer_program import Ends, Grid, Layer
-from compress.quantize.spec import AffineSpec, QParams
+from compress.quantize.integer_values import (
+  LIMIT,
+  Codes,
+  Wide,
+  bounded_int,
+  clamped,
+  plain,
+  rounded_bounds,
+  single,
+  step_of,
+  wide_value,
+  with_bias,
+)
 
-_LIMIT = 2**30 - 1
-# A bias in units of the accumulator is off by at most half of one; how many
-# codes a unit may be, before the bias is added at a finer scale instead. In a
-# deep network one code in a thousand that differs early is many at the end.
-_COARSE = {'exact': 2.0**-11, 'jacob': 2.0**-6}
-_MOST_LEFT = 16
 _MOVES = frozenset(
   {'reshape', 'transpose', 'broadcast', 'slice', 'pad', 'concat', 'reverse'}
 )
 _COMMUTES = _MOVES | {'max', 'max_pool'}
-
-
-def make_grid(name: str, q: QParams, spec: AffineSpec) -> Grid:
-  """The grid of an activation.
-
-  Args:
-    name: of the activation, for messages.
-    q: one scale and zero point.
-    spec: the quantizer.
-
-  Returns:
-    The grid; unsigned codes are stored half their range lower, so that int8
-    and int16 hold them.
-
-  Raises:
-    InputError: a grid that integer inference has no rule for.
-  """
-  fits = (
-    spec.granularity == 'tensor'
-    and not spec.dynamic
-    and spec.rounding != 'stochastic'
-    and np.size(q.scale) == 1
-  )
-  if not fits:
-    raise InputError(
-      f'activation {name!r}: integer inference takes static ranges of whole '
-      'tensors, rounded to the nearest code'
-    )
-  scale = float(np.asarray(q.scale).reshape(()))
-  if not (np.isfinite(scale) and scale > 0):
-    raise InputError(f'activation {name!r}: its scale is {scale}')
-  zero = int(np.asarray(q.zero_point).reshape(()))
-  lift = {255: 128, 65535: 32768}.get(spec.qmax, 0)
-  return Grid(
-    scale,
-    zero - lift,
-    spec.qmin - lift,
-    spec.qmax - lift,
-    lift,
-    spec.dtype.name,
-    spec.rounding,
-  )
-
-
-@dataclasses.dataclass(frozen=True)
-class Codes:
-  """Stored codes on a grid, at a place in the program."""
-
-  place: int
-  grid: Grid
-
-
-@dataclasses.dataclass(frozen=True)
-class Wide:
-  """Accumulators `acc` and what they stand for; see the file's head.
-
-  They are `(raw << left) + bias`, the shift giving a bias its fraction bits.
-
-  All arrays are float64 and broadcast to the value, batch axis first.
-
-  Attributes:
-    place: of `raw` in the program.
-    left: int64, shift of `raw`.
-    bias: int64, to be added.
-    bound: the largest magnitude of `acc`, within int32.
-    scale: of the accumulators.
-    offset: added before the kink at 0.
-    above: factor where that is not negative.
-    below: factor elsewhere, or None where there is no kink.
-    shift: added after the kink; 0 without one.
-    low: lower bound, -inf for none.
-    high: upper bound.
-  """
-
-  place: int
-  left: np.ndarray
-  bias: np.ndarray
-  bound: np.ndarray
-  scale: np.ndarray
-  offset: np.ndarray
-  above: np.ndarray
-  below: np.ndarray | None
-  shift: np.ndarray
-  low: np.ndarray
-  high: np.ndarray
-
-  @property
-  def bounded(self) -> bool:
-    """Whether a bound is finite."""
-    return bool(np.isfinite(self.low).any() or np.isfinite(self.high).any())
-
-  def reach(self) -> float:
-    """The largest magnitude of the value."""
-    inner = np.abs(self.scale) * self.bound + np.abs(self.offset)
-    factor = np.abs(self.above)
-    if self.below is not None:
-      factor = np.maximum(factor, np.abs(self.below))
-    value = factor * inner + np.abs(self.shift)
-    ends = np.maximum(np.abs(self.low), np.abs(self.high))
-    return float(np.max(np.minimum(value, ends)))
-
-
-def _wide(place, bias, bound, scale, rank) -> Wide:
-  one = np.ones((1,) * rank)
-  return Wide(
-    place,
-    np.zeros(one.shape, np.int64),
-    np.asarray(bias, np.int64) * one.astype(np.int64),
-    np.asarray(bound, np.float64) * one,
-    np.asarray(scale, np.float64) * one,
-    0 * one,
-    one,
-    None,
-    0 * one,
-    -np.inf * one,
-    np.inf * one,
-  )
 
 
 def lower_network(
@@ -178,7 +62,7 @@ def lower_network(
   lowering = Lowering(grids, arithmetic=arithmetic, input_grid=input_grid)
   value = lowering.lower(out)
   if isinstance(value, Wide):
-    done = value if _plain(value) else lowering.settled(value, 'output')
+    done = value if plain(value) else lowering.settled(value, 'output')
     step = float(done.scale.flat[0])
     grid = Grid(step, 0, -INT32_MAX, INT32_MAX, 0, 'int32', 'half_even')
     value = Codes(done.place, grid)
@@ -308,7 +192,7 @@ class Lowering:
     place = self.emit(node.name, node.op, [codes.place], variables, **static)
     rank = len(node.shape) + 1
     last = (1,) * (rank - 1) + (-1,)
-    return _wide(
+    return wide_value(
       place,
       bias.reshape(last),
       bound.reshape(last),
@@ -365,11 +249,11 @@ class Lowering:
   def lower_add(self, node: Node) -> Wide:
     """Both operands in units of one step, added in int32."""
     values = [self.wide_of(x) for x in node.inputs]
-    step = _step_of(sum(v.reach() for v in values))
+    step = step_of(sum(v.reach() for v in values))
     parts = [self.fixed(v, step, node.op) for v in values]
     bound = sum(v.bound for v in parts)
     place = self.emit('add', 'add', [v.place for v in parts])
-    return _wide(place, 0, bound, step, len(node.shape) + 1)
+    return wide_value(place, 0, bound, step, len(node.shape) + 1)
 
   def rearranged(self, node: Node) -> Codes | Wide:
     """Pooling, and what moves values about."""
@@ -385,15 +269,15 @@ class Lowering:
     if sums:
       terms = _terms(node)
     reach = max(v.reach() for v in values)
-    step = _step_of(reach * terms)
-    if len(values) == 1 and _plain(values[0]):
+    step = step_of(reach * terms)
+    if len(values) == 1 and plain(values[0]):
       (v,) = values
-      if v.bound.max() * terms < _LIMIT:
+      if v.bound.max() * terms < LIMIT:
         step = v.scale.flat[0]
     parts = [self.fixed(v, step, node.op) for v in values]
     bound = max(float(v.bound.max()) for v in parts) * terms
     place = self.moved(node, [v.place for v in parts], 0)
-    return _wide(place, 0, bound, step, len(node.shape) + 1)
+    return wide_value(place, 0, bound, step, len(node.shape) + 1)
 
   def wide_of(self, node: Node) -> Wide:
     """Accumulators of a node."""
@@ -406,31 +290,31 @@ class Lowering:
     grid = value.grid
     reach = max(grid.high - grid.zero, grid.zero - grid.low)
     rank = len(node.shape) + 1
-    return _wide(value.place, -grid.zero, reach, grid.scale, rank)
+    return wide_value(value.place, -grid.zero, reach, grid.scale, rank)
 
   def settled(self, v: Wide, hint: str) -> Wide:
     """The same value, nothing of it left to be done but a scale."""
-    return self.fixed(v, _step_of(v.reach()), hint)
+    return self.fixed(v, step_of(v.reach()), hint)
 
   def fixed(self, v: Wide, step: float, hint: str) -> Wide:
     """The same value in units of `step`, which int32 must hold."""
-    if _plain(v) and v.scale.flat[0] == step and not v.bias.any():
+    if plain(v) and v.scale.flat[0] == step and not v.bias.any():
       return v
     if v.below is not None and v.offset.any():
       v = self.inner_fixed(v)
-    v = _single(v)
+    v = single(v)
     shift = v.offset if v.below is None else v.shift
-    bound = np.minimum(np.ceil(v.reach() / step) + 1, _LIMIT)
-    offset = _bounded_int(shift / step)
+    bound = np.minimum(np.ceil(v.reach() / step) + 1, LIMIT)
+    offset = bounded_int(shift / step)
     with np.errstate(invalid='ignore'):
       low, high = (
-        _bounded_int(np.clip(end / step, -_LIMIT, _LIMIT))
+        bounded_int(np.clip(end / step, -LIMIT, LIMIT))
         for end in (v.low, v.high)
       )
     place = self.rescale(
       v, 1 / step, f'{hint}:rescale', offset=offset, low=low, high=high
     )
-    return _wide(place, 0, bound, step, v.scale.ndim)
+    return wide_value(place, 0, bound, step, v.scale.ndim)
 
   def inner_fixed(self, v: Wide) -> Wide:
     """The same value, its offset merged into accumulators of a finer scale."""
@@ -449,8 +333,8 @@ class Lowering:
 
   def to_grid(self, v: Wide, grid: Grid, name: str) -> Codes:
     """Codes of a value; see `_with_bias` for what is rounded when."""
-    v = _single(v)
-    v = _with_bias(v, grid.scale, self.arithmetic)
+    v = single(v)
+    v = with_bias(v, grid.scale, self.arithmetic)
     if v.offset.any() and v.below is not None:
       v = self.inner_fixed(v)
     if v.offset.any() or v.shift.any():
@@ -464,7 +348,9 @@ class Lowering:
       fine = self.fixed(free, grid.scale * 2.0 ** -(28 - bits), name)
       v = dataclasses.replace(fine, low=ends[0], high=ends[1])
     low, high = (
-      np.clip(_rounded(end / grid.scale, grid) + grid.zero, grid.low, grid.high)
+      np.clip(
+        rounded_bounds(end / grid.scale, grid) + grid.zero, grid.low, grid.high
+      )
       for end in (v.low, v.high)
     )
     place = self.rescale(
@@ -497,10 +383,10 @@ class Lowering:
     if v.below is not None:
       flip = v.scale < 0
       above, below = np.where(flip, below, above), np.where(flip, above, below)
-    m, n = quantize_multiplier(_clamped(above))
+    m, n = quantize_multiplier(clamped(above))
     variables = {'multiplier': m, 'shift': n}
     if v.below is not None:
-      m, n = quantize_multiplier(_clamped(below))
+      m, n = quantize_multiplier(clamped(below))
       variables |= {'multiplier_below': m, 'shift_below': n}
     if v.left.any():
       variables['left'] = v.left.astype(np.int32)
@@ -518,99 +404,9 @@ class Lowering:
     )
 
 
-def _single(v: Wide) -> Wide:
-  """Without a kink, one scale and one offset."""
-  if v.below is not None:
-    return v
-  return dataclasses.replace(
-    v,
-    scale=v.scale * v.above,
-    offset=v.offset * v.above + v.shift,
-    above=np.ones_like(v.above),
-    shift=np.zeros_like(v.shift),
-  )
-
-
-def _plain(v: Wide) -> bool:
-  """Whether a value is nothing but accumulators of one scale."""
-  return (
-    v.below is None
-    and not v.bounded
-    and not v.offset.any()
-    and not v.bias.any()
-    and not v.left.any()
-    and v.scale.size == 1
-    and v.scale.flat[0] > 0
-    and (v.above == 1).all()
-  )
-
-
-def _with_bias(v: Wide, step: float, arithmetic: str) -> Wide:
-  """The offset as an int32 bias in units of the accumulator (section 2.4).
-
-  Only where that is exact or fine enough for a grid of step `step`, in all
-  channels; else the offset stays. The paper's unit is the product of both
-  scales; `exact` gives it as many more fraction bits as int32 has room for. A
-  channel whose accumulators are always 0 gets a scale at which it is fine.
-  """
-  if not v.offset.any() or v.left.any():
-    return v
-  scale = np.where(v.bound == 0, step * 2.0**-16, v.scale)
-  if (scale == 0).any():
-    return v
-  units = v.offset / scale
-  left = np.zeros(np.broadcast_shapes(units.shape, v.bound.shape), np.int64)
-  if arithmetic == 'exact':
-    room = np.log2(INT32_MAX / (np.abs(units) + v.bound + 1))
-    left = np.clip(np.floor(room), 0, _MOST_LEFT).astype(np.int64)
-  unit = 2.0**left
-  whole = np.rint(units * unit)
-  factor = np.abs(v.above)
-  if v.below is not None:
-    factor = np.maximum(factor, np.abs(v.below))
-  fine = np.abs(scale) * factor / unit <= _COARSE[arithmetic] * step
-  fine |= units * unit == whole
-  bound, bias = np.abs(whole) + v.bound * unit, v.bias * unit + whole
-  fits = (bound < INT32_MAX) & (np.abs(bias) < INT32_MAX)
-  if not (fine & fits).all():
-    return v
-  return dataclasses.replace(
-    v,
-    left=left,
-    bias=bias.astype(np.int64),
-    bound=bound,
-    scale=scale / unit,
-    offset=np.zeros_like(v.offset),
-  )
-
-
-def _step_of(reach: float) -> float:
-  """The finest power of two in whose units int32 holds a magnitude."""
-  if not reach > 0:
-    return 1.0
-  return 2.0 ** np.ceil(np.log2(reach / (_LIMIT / 2)))
-
-
 def _terms(node: Node) -> int:
   """Numbers that one sum is over."""
   if node.op == 'sum_pool':
     return int(np.prod(node['window']))
   shape = (1, *node.inputs[0].shape)
   return int(np.prod([shape[axis] for axis in node['axes']]))
-
-
-def _bounded_int(values) -> np.ndarray:
-  return np.rint(np.clip(values, -_LIMIT, _LIMIT)).astype(np.int64)
-
-
-def _rounded(values, grid: Grid) -> np.ndarray:
-  """Real bounds as codes without zero point, as the grid rounds."""
-  values = np.clip(values, -_LIMIT, _LIMIT)
-  if grid.rounding == 'half_away':
-    values = np.sign(values) * np.floor(np.abs(values) + 0.5)
-  return np.rint(values).astype(np.int64)
-
-
-def _clamped(multiplier) -> np.ndarray:
-  limit = float(INT32_MAX)
-  return np.clip(multiplier, -limit, limit)

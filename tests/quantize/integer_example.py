@@ -9,7 +9,7 @@ import numpy as np
 from compress import graph, quantize
 from compress.packed import unpack_tree
 from compress.quantize import AffineSpec, integer, integer_program
-from compress.quantize.integer_lowering import make_grid
+from compress.quantize.integer_values import make_grid
 
 WEIGHTS = AffineSpec(granularity='channel')
 ACTIVATIONS = AffineSpec(symmetric=False, bounds='unsigned')
@@ -130,7 +130,8 @@ def code_differences(example: Example, network, images) -> dict[str, int]:
   Every layer gets the codes that the simulation has there, so that what is
   seen is one layer's difference and not the sum of all before it.
   """
-  plain = unpack_tree(example.variables)
+  params = unpack_tree(example.variables['params'])
+  plain = {**example.variables, 'params': params}
 
   def tap(name, x):
     q, spec = example.activations[name], example.specs[name]
