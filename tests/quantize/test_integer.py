@@ -30,8 +30,9 @@ class Rest(nn.Module):
   @nn.compact
   def __call__(self, x):
     y = PReLU(name='prelu')(nn.Conv(6, (3, 3), name='conv')(x))
-    left, right = jnp.split(y, [2], axis=-1)
-    right = nn.avg_pool(right, (2, 2), strides=(2, 2))
+    left, right = y[..., :2], y[..., 2:]
+    # Flax's avg_pool divides by an integer, which strict promotion refuses.
+    right = nn.pool(right, 0.0, jax.lax.add, (2, 2), (2, 2), 'VALID') / 4.0
     left = nn.max_pool(left, (2, 2), strides=(2, 2))
     y = jnp.concatenate([-left, jnp.abs(right)], -1)
     y = nn.Conv(6, (3, 3), feature_group_count=6, name='depthwise')(y)
