@@ -2,6 +2,7 @@
 
 from compress.quantize import aciq as aciq
 from compress.quantize import conventions as conventions
+from compress.quantize import integer as integer
 from compress.quantize import kl as kl
 from compress.quantize import kmeans as kmeans
 from compress.quantize import lsq as lsq

@@ -22,7 +22,17 @@ Where the paper's network and this one differ:
   multiples of the accumulators' step, codes are those of the simulation bit for
   bit. `'jacob'` rounds twice, as gemmlowp does.
 
-XLA on CPUs is no engine for this: see `convert` for a measurement.
+Real SFace at 8 bits, batch 1, on two loaded cores of a CPU whose XLA multiplies
+int8 in hardware: 16.5 ms in integers, 50.7 ms in float32 as XLA runs it, 9.9 ms
+in float32 with `graph.cpu_rules`. So it is not the fast way to run a network on
+a CPU; a runtime with integer kernels is. Other CPUs may lack fast int8
+convolutions altogether.
+
+Given the same codes, SFace's layers differ from the simulation in at most 5
+codes of a million, by one. Its 27 layers make more of that: cosines of
+embeddings of 40 photographs are 0.9997 on average and 0.9993 at least, where
+the simulation with its convolutions summed in another order has 0.9999 and
+0.9997 with itself.
 """
 
 import dataclasses
