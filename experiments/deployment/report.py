@@ -64,10 +64,10 @@ def make_report(
     'nominal': packed_lib.tree_nominal_bytes(stored.tree),
     'packed': packed_lib.tree_nbytes(stored.tree),
   }
-  kind = words.kind(stored)
+  bits = words.bits(stored)
   variants = [
     {
-      'name': f'{kind}, simulated',
+      'name': f'simulation {bits}',
       'method': 'simulation',
       **shared,
       'bytes': {**packed, 'on_disk': pathlib.Path(options.file).stat().st_size},
@@ -83,7 +83,7 @@ def make_report(
       warnings.append(words.differs(item.runtime, found))
     variants.append(
       {
-        'name': f'{kind}, {item.runtime}',
+        'name': f'{item.runtime} {bits}',
         'method': item.runtime,
         **shared,
         **_costs(item, packed, timed[item.runtime]),

@@ -28,14 +28,12 @@ CONVENTIONS = (
 )
 
 
-def kind(stored) -> str:
-  """What tables call a stored network."""
+def bits(stored) -> str:
+  """The bits of a stored network as tables have them."""
   weights, activations = stored.bits
   if stored.weight_only:
-    return f'weights int{weights}'
-  method = str(stored.metadata.get('method') or 'network')
-  bits = f' w{weights}a{activations}' if weights < 32 else ''
-  return f'{method}{bits}'
+    return f'int{weights} weights'
+  return 'float' if weights == 32 else f'w{weights}a{activations}'
 
 
 def describe(stored, options) -> list[str]:
@@ -55,9 +53,11 @@ def describe(stored, options) -> list[str]:
     )
   elif weights < 32:
     what = f'weights of {weights} and activations of {activations} bits'
+  method = str(stored.metadata.get('method') or '').replace('_', ' ')
+  made = f' ({method})' if method else ''
   return [
-    f'The file {name} of the network {stored.network.name}, with {what}, was '
-    f'written as a model for {" and ".join(options.runtimes)}, and each model '
+    f'The file {name}{made} of the network {stored.network.name}, with '
+    f'{what}, was written as a model for {" and ".join(options.runtimes)}, and each model '
     'was read back, run on the photographs, and measured beside the '
     'uncompressed network in the same runtime.'
   ]

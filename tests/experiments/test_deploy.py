@@ -102,8 +102,7 @@ def test_a_quantized_file_in_both_runtimes(quantized, tmp_path):
   report = audit.read_report(paths['json'])
   names = [variant['name'] for variant in report['variants']]
   assert names == [
-    f'post_training w8a8, {way}'
-    for way in ('simulated', 'onnxruntime', 'stablehlo')
+    f'{way} w8a8' for way in ('simulation', 'onnxruntime', 'stablehlo')
   ]
   for variant, runtime in zip(
     report['variants'][1:], ('onnxruntime', 'jax'), strict=True
