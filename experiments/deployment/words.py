@@ -58,7 +58,8 @@ def describe(stored, options) -> list[str]:
   return [
     f'The file {name}{made} of the network {stored.network.name}, with '
     f'{what}, was written as a model for '
-    f'{" and ".join(options.runtimes)}, and each model was read back, run on the photographs, and measured beside the '
+    f'{" and ".join(options.runtimes)}. Each model was read back, run on the '
+    'photographs, and measured beside the '
     'uncompressed network in the same runtime.'
   ]
 
