@@ -27,8 +27,6 @@ arXiv:1906.10771.
 Exit status: 0 done, 2 bad input (one line says what), 1 a fault of the program.
 """
 
-import math
-
 from absl import flags
 
 from compress.errors import InputError
@@ -98,28 +96,14 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 
 
-def _sparsities() -> list[float]:
-  found = []
-  for text in _SPARSITY.value:
-    try:
-      value = float(text)
-    except ValueError:
-      value = math.nan
-    if not 0 < value < 1:
-      raise InputError(
-        f'--sparsity={text}: right is the fraction removed, above 0 and below 1'
-      )
-    found.append(value)
-  if not found:
-    raise InputError('--sparsity is empty; right would be such as 0.2,0.5')
-  if len(set(found)) < len(found):
-    raise InputError('--sparsity: a fraction is given twice')
-  return found
-
-
 def main() -> None:
   """Checks the flags, then runs the study."""
-  sparsities = _sparsities()
+  sparsities = cli.numbers(
+    _SPARSITY,
+    above=0,
+    below=1,
+    right='the fraction removed, above 0 and below 1',
+  )
   bits = [face_flags.read_bits(text) for text in _BITS.value if text]
   if not 0 <= _QUANTIZED_SPARSITY.value < 1:
     raise InputError(

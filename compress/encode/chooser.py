@@ -1,11 +1,16 @@
 """Every codec under its name, for who chooses and for who reads a file."""
 
-from compress.encode.ans import adaptive_ans, ans
+from collections.abc import Callable, Sequence
+
 from compress.encode.codec import Codec
-from compress.encode.context_coder import context_coder
-from compress.encode.huffman import huffman
-from compress.encode.plain import plain
+from compress.encode.context_models import context_coder
+from compress.encode.fixed_width import plain
+from compress.encode.numeral_systems import adaptive_ans, ans
+from compress.encode.prefix_codes import huffman
 from compress.encode.sparse_index import sparse
+
+Codecs = Callable[..., Sequence[Codec]]
+"""`(*, row_length) -> codecs` to choose from, as `all_codecs`."""
 
 
 def all_codecs(*, row_length: int | None = None) -> tuple[Codec, ...]:
@@ -22,6 +27,12 @@ def all_codecs(*, row_length: int | None = None) -> tuple[Codec, ...]:
   # Survivors and distances have no rows.
   inner = *simple, context_coder()
   return *simple, sparse(inner), context_coder(row_length=row_length)
+
+
+def plain_codecs(*, row_length: int | None = None) -> tuple[Codec, ...]:
+  """Codes packed to their bits alone, for `save`: what `nbytes` counts."""
+  del row_length
+  return (plain(),)
 
 
 def codec_named(name: str) -> Codec:

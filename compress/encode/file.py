@@ -21,13 +21,9 @@ import safetensors.numpy
 
 from compress import graph
 from compress.encode import chooser
-from compress.encode.tensors import (
-  Codecs,
-  Tensor,
-  decode_tensor,
-  encode_tensor,
-  unpacked_nbytes,
-)
+from compress.encode.chooser import Codecs
+from compress.encode.streams import Tensor, unpacked_nbytes
+from compress.encode.tensors import decode_tensor, encode_tensor
 from compress.errors import InputError
 from compress.packed import Packed, is_packed
 

@@ -10,7 +10,7 @@ the same for every tensor.
 import numpy as np
 
 from compress.encode import context_loops as loops
-from compress.encode.context_coder import ContextModel, start
+from compress.encode.context_models import ContextModel, start
 from compress.errors import InputError
 
 _INT32 = np.iinfo(np.int32)

@@ -7,7 +7,7 @@ where a histogram is smooth, and the context coder takes them from there.
 import numpy as np
 
 from compress.encode.codec import histogram
-from compress.encode.context_coder import ContextModel, decode_row, encode_row
+from compress.encode.context_models import ContextModel, decode_row, encode_row
 from compress.errors import InputError
 
 MAX_SYMBOLS = 1 << 16

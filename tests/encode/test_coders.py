@@ -8,8 +8,8 @@ import pytest
 
 from compress import encode
 from compress.encode import rate_distortion, sparse_index, tables
-from compress.encode.context_coder import PAPER, decode_row, encode_row
-from compress.encode.huffman import canonical_codes, code_lengths
+from compress.encode.context_models import PAPER, decode_row, encode_row
+from compress.encode.prefix_codes import canonical_codes, code_lengths
 from compress.errors import InputError
 
 

@@ -15,7 +15,7 @@ import safetensors.numpy
 from compress import encode
 from compress import packed as packed_lib
 from compress.encode import file as file_lib
-from compress.encode import tensors
+from compress.encode import streams, tensors
 from compress.errors import InputError
 from compress.packed import Codebook, Dense, Quantized, Sparse
 
@@ -97,7 +97,7 @@ def test_every_codec_round_trips():
   for tensor, expected in encoded():
     entry = json.loads(json.dumps(tensor.entry))
     found = tensors.decode_tensor(
-      tensors.Tensor(tensor.parts, entry), max_bytes=10**6
+      streams.Tensor(tensor.parts, entry), max_bytes=10**6
     )
     assert same(packed_lib.unpack(found), expected)
   used = {
@@ -177,7 +177,7 @@ def fuzz_tensors(count, seed):
       _mutate_entry(entry, rng)
     try:
       found = tensors.decode_tensor(
-        tensors.Tensor(parts, entry), max_bytes=10**6
+        streams.Tensor(parts, entry), max_bytes=10**6
       )
     except ValueError as error:
       refused += 1

@@ -6,7 +6,7 @@ import safetensors.numpy
 
 from compress import encode
 from compress import packed as packed_lib
-from compress.encode import tensors
+from compress.encode import streams, tensors
 from compress.packed import Dense, Quantized, Sparse
 
 
@@ -71,4 +71,4 @@ def test_parts_that_do_not_belong_together(name, part, change):
   )
   parts[part] = change(parts[part])
   with pytest.raises(ValueError, match='mask|values|indices|places|bytes'):
-    tensors.decode_tensor(tensors.Tensor(parts, entry), max_bytes=10**6)
+    tensors.decode_tensor(streams.Tensor(parts, entry), max_bytes=10**6)
