@@ -64,6 +64,7 @@ from compress.audit.proportions import mcnemar as mcnemar
 from compress.audit.proportions import ser_interval as ser_interval
 from compress.audit.proportions import wilson_interval as wilson_interval
 from compress.audit.proportions import zero_error_bound as zero_error_bound
+from compress.audit.report import format_stated as format_stated
 from compress.audit.report import format_table as format_table
 from compress.audit.report import read_report as read_report
 from compress.audit.report import write_report as write_report

@@ -56,6 +56,11 @@ def figure(version: Version, *path: str) -> Figure | None:
   return Figure(known[0], entries.number(cell.get('std')), int(count or 1))
 
 
+def of_bytes(found: Sequence[Version]) -> bool:
+  """Whether the compression ratios are of bytes, and not of parameters."""
+  return found[0].first.get('compression_of') == 'bytes'
+
+
 def compression(version: Version, reference: Version) -> float | None:
   """Parameters of the reference over those left; `compression` if stated."""
   return _stated_or_ratio(version, reference, ('compression',), 'params')
@@ -76,7 +81,8 @@ def measured_speedup(version: Version) -> float | None:
 def change(version: Version, reference: Version) -> float | None:
   """Accuracy minus the reference's, in points, of the means over runs."""
   own, base = (figure(v, 'accuracy') for v in (version, reference))
-  return own.mean - base.mean if own and base else None
+  # Means of the same values in another order differ in their last bits.
+  return round(own.mean - base.mean, 9) if own and base else None
 
 
 def widths(version: Version) -> dict[str, tuple[float, float]]:

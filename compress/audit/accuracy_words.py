@@ -11,21 +11,42 @@ from compress.audit.headline import spelled, unbroken
 
 _MOST_LEVELS = 4
 
-CONVENTIONS = (
+_OF_PARAMETERS = (
+  'The compression ratio is the number of parameters of the reference divided '
+  'by the number that is left, zeros not counted. Bytes are another matter: a '
+  'sparse file also says where its values belong.'
+)
+_OF_BYTES = (
+  'The compression ratio is the bytes of the reference’s file divided by those '
+  'of the file, both as they lie on disk: headers, code tables, codebooks, '
+  'shapes, checksums and biases are in them.'
+)
+_CONVENTIONS = (
   'Accuracy (top-1) is the share of the test images whose class has the '
   'largest logit; top-5 counts the five largest. Hyper-parameters are chosen '
   'on validation images, never on these.',
   'A ± is the sample standard deviation over runs: other seeds, and where the '
   'report says so other initial weights.',
-  'The compression ratio is the number of parameters of the reference divided '
-  'by the number that is left, zeros not counted. Bytes are another matter: a '
-  'sparse file also says where its values belong.',
   'The theoretical speed-up is the reference’s multiply-accumulates (MACs) of '
   'convolutions and dense layers divided by those that are left, where a '
   'weight of zero counts as removed. It is computed; the measured speed-up is '
   'the ratio of latencies. Neither stands in for the other: scattered zeros do '
   'not make dense arithmetic faster.',
 )
+
+
+def conventions(found: Sequence[Version]) -> tuple[str, ...]:
+  """What the figures mean.
+
+  Args:
+    found: the report's versions, the reference first.
+
+  Returns:
+    One paragraph each: accuracy, deviations, the compression ratio (of bytes
+    where the reference says `compression_of: bytes`), the speed-up.
+  """
+  ratio = _OF_BYTES if accuracies.of_bytes(found) else _OF_PARAMETERS
+  return *_CONVENTIONS[:2], ratio, *_CONVENTIONS[2:]
 
 
 def summary(found: Sequence[Version]) -> list[str]:
@@ -40,6 +61,8 @@ def summary(found: Sequence[Version]) -> list[str]:
   """
   base = found[0]
   ratio, words = accuracies.compression, 'times fewer parameters'
+  if accuracies.of_bytes(found):
+    words = 'times fewer bytes'
   if not any(_known(v, ratio, base) for v in found[1:]):
     ratio, words = accuracies.speedup, 'times fewer multiply-accumulates'
   levels: dict[int, list[Version]] = {}
@@ -117,7 +140,7 @@ def _level(versions, base, ratio, words) -> str:
     accuracies.speedup(best, base),
     accuracies.measured_speedup(best),
   )
-  if speed and words.endswith('parameters'):
+  if speed and not words.endswith('accumulates'):
     text += f'; theoretical speed-up {speed:.1f}×'
     text += f', measured {measured:.1f}×' if measured else ''
   return text + '.'

@@ -50,6 +50,8 @@ def accuracy_against(
     ratios are 1.
   """
   ratio, label, words = _AXES[axis]
+  if axis == 'compression' and accuracies.of_bytes(found):
+    label = 'Compression ratio (bytes of the file, before / after)'
   lines = _lines(found, ratio)
   ratios = [x for points in lines.values() for x, _ in points]
   if not ratios or max(ratios) < 1.01:

@@ -26,6 +26,7 @@ from compress.audit import (
   plot_scores,
   plots,
   runtime_tables,
+  stated_tables,
   tables,
 )
 from compress.errors import InputError
@@ -144,7 +145,7 @@ def _context(report: Mapping[str, Any]) -> dict[str, Any]:
   if isinstance(description, str):
     description = (description,)
   if accuracies.is_classification(found):
-    words, conventions = accuracy_words, accuracy_words.CONVENTIONS
+    words, conventions = accuracy_words, accuracy_words.conventions(found)
     found_tables = _accuracy_tables(found)
   else:
     words, conventions = headline, CONVENTIONS
@@ -159,6 +160,7 @@ def _context(report: Mapping[str, Any]) -> dict[str, Any]:
     'summary': words.summary(found),
     'done': [*words.what_was_done(report), *description],
     'data': headline.data(report['dataset']),
+    'stated': stated_tables.tables(report.get('tables')),
     **found_tables,
     'methods': _methods(report.get('methods') or {}),
     'conventions': [*conventions, *(report.get('conventions') or ())],

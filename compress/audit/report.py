@@ -37,13 +37,15 @@ flips, figures that are a number or, over runs that are not listed one by one,
   accuracy, top5, accuracy_before (not yet tuned): percent.
   sparsity: share removed, 0..1. params, macs: what is left of the network;
     compression: the ratio, if it is not that of the reference's params to
-    these. speedup: theoretical (if it is not that of macs), measured.
+    these (compression_of: 'bytes' in the reference: all are of files).
+    speedup: theoretical (if it is not that of macs), measured.
   widths: layer -> [channels kept, channels before].
 The variants of one method make one line of the figures, a point each.
 
 Optional beside them: title, description (text or paragraphs), methods {name:
 {summary, paper, url}}, conventions, warnings, notes, reproduce (lists of
-text). Other fields are kept in the JSON and not shown.
+text), tables (a list; see `compress.audit.stated_tables`). Other fields are
+kept in the JSON and not shown.
 """
 
 import json
@@ -55,7 +57,7 @@ from typing import Any
 
 import numpy as np
 
-from compress.audit import render, terminal
+from compress.audit import render, stated_tables, terminal
 from compress.errors import InputError
 
 _REQUIRED = (
@@ -184,6 +186,23 @@ def format_table(report: Mapping[str, Any]) -> str:
   return terminal.table(clean)
 
 
+def format_stated(table: Mapping[str, Any]) -> str:
+  """A table of a report's `tables` as plain text of at most 100 columns.
+
+  Args:
+    table: see `compress.audit.stated_tables`.
+
+  Returns:
+    Lines without a final newline.
+
+  Raises:
+    InputError: it is none.
+  """
+  clean = to_plain({'tables': [table]})
+  stated_tables.check(clean['tables'], 'the report')
+  return terminal.stated_table(clean['tables'][0])
+
+
 def to_plain(value: Any, *, path: str = 'report') -> Any:
   """Plain JSON types; a number that is not finite becomes null with a note.
 
@@ -258,6 +277,7 @@ def _check(report: Any, where: str) -> None:
   for key in ('conventions', 'warnings', 'notes', 'reproduce'):
     if not isinstance(report.get(key) or [], list):
       raise InputError(f'{where}: {key} must be a list of text')
+  stated_tables.check(report.get('tables'), where)
   if not isinstance(report.get('methods') or {}, Mapping):
     raise InputError(f'{where}: methods must be a mapping')
   entries = [('reference', report['reference'])]

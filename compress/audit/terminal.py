@@ -9,6 +9,7 @@ from compress.audit import (
   entries,
   numerals,
   runtimes,
+  stated_tables,
   tables,
 )
 
@@ -55,6 +56,24 @@ def table(report: Mapping[str, Any]) -> str:
   if len(timed) > 1:
     text += '\n\n' + _layout(timed, _RUNTIME_LEGEND)
   return text
+
+
+def stated_table(stated: Mapping[str, Any]) -> str:
+  """A table of `compress.audit.stated_tables` as plain text.
+
+  Args:
+    stated: the checked table.
+
+  Returns:
+    Lines of at most 100 characters: headings, a rule, the rows.
+  """
+  (found,) = stated_tables.tables([stated])
+  rows = [tuple(heading for heading, _ in found.columns)]
+  rows += [
+    tuple(f'{cell.value} {cell.detail}'.strip() for cell in row)
+    for row in found.rows
+  ]
+  return _layout(rows, ())
 
 
 def _runtime_rows(found) -> list[tuple[str, ...]]:
