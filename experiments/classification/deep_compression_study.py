@@ -26,6 +26,7 @@ from experiments import folder as folder_lib
 from experiments.classification import evaluation, networks, pruning_lab
 from experiments.classification.images import load_splits
 from experiments.classification.pruning_lab import MASKS, Lab, train_masked
+from experiments.classification.training import Trained
 from experiments.classification.tuning import Tuning
 
 NETWORKS = {'lenet_300_100': 'lenet300', 'lenet_5': 'lenet5'}
@@ -126,7 +127,7 @@ class Study:
       self.network, splits, self.scaling, tuning=tuning, scratch=self._first
     )
     self.shared = quantize.share_weights(self._rules())
-    self._sharer = self.lab._trainer(
+    self._sharer = self.lab.make_trainer(
       self.network, self._sharing, compressor=self.shared
     )
 
@@ -167,6 +168,11 @@ class Study:
       ('.*kernel', quantize.SharedSpec(centroids=1 << dense)),
     ]
 
+  def _train(self, trainer, starts, states) -> list[Trained]:
+    # Side by side, the convolutions of the seeds are grouped ones, which take
+    # twelve times as long on CPUs.
+    return train_masked(trainer, starts, states, together=False)
+
   def _place(self, density: float) -> pathlib.Path:
     return self.output / f'kept_{100 * density:g}'
 
@@ -181,7 +187,7 @@ class Study:
         for seed in range(self.settings.seeds)
       ]
       states = [MASKS.init(start['params']) for start in starts]
-      made = train_masked(self.lab.masked(self._first), starts, states)
+      made = self._train(self.lab.masked(self._first), starts, states)
       sizes = [
         coded_files.save_stage(
           folder,
@@ -207,9 +213,9 @@ class Study:
       for one in before
     ]
     trainer = self.lab.masked(self.lab.tuning)
-    pruned = [one.compressed for one in train_masked(trainer, before, states)]
+    pruned = [one.compressed for one in self._train(trainer, before, states)]
     init = jax.jit(self.shared.init)
-    shared = train_masked(
+    shared = self._train(
       self._sharer, pruned, [init(one['params']) for one in pruned]
     )
     folders, sizes = [], []
@@ -278,6 +284,7 @@ class Study:
         [100 * one.validation.top1 for one in found]
       ),
       'per_seed': [100 * one.test.top1 for one in found],
+      'per_seed_validation': [100 * one.validation.top1 for one in found],
     }
 
   def _metadata(self, stage: str, density: float) -> dict[str, Any]:

@@ -79,10 +79,39 @@ class Lab:
     """How a method's networks are trained once they are pruned."""
     return self.scratch if method.initial else self.tuning
 
+  def make_trainer(
+    self,
+    network: Classifier,
+    tuning: Tuning,
+    *,
+    compressor: Compressor | None = None,
+    after_update: Callable[..., Any] | None = None,
+  ) -> Trainer:
+    """A program that trains on the study's images; it is not kept.
+
+    Args:
+      network: what is trained: the study's, or a smaller one.
+      tuning: how.
+      compressor: what the network is seen through, see
+        `training.make_trainer`.
+      after_update: what follows an update, see there.
+
+    Returns:
+      The program.
+    """
+    return training.make_trainer(
+      network,
+      self.splits.train,
+      scaling=self.scaling,
+      tuning=tuning,
+      compressor=compressor,
+      after_update=after_update,
+    )
+
   @functools.lru_cache(maxsize=8)  # noqa: B019
   def masked(self, tuning: Tuning) -> Trainer:
     """The program of all masks that stay."""
-    return self._trainer(self.network, tuning, compressor=MASKS)
+    return self.make_trainer(self.network, tuning, compressor=MASKS)
 
   def moving(
     self, method: Method, compressor: Compressor, sparsity: float
@@ -94,7 +123,7 @@ class Lab:
       tuning = self.budget(method)
       steps = tuning.steps(len(self.splits.train))
       optimizer = make_optimizer(tuning, steps)
-      self._moving[key] = self._trainer(
+      self._moving[key] = self.make_trainer(
         self.network,
         tuning,
         compressor=compressor,
@@ -108,7 +137,7 @@ class Lab:
     if key not in self._programs:
       self._programs[key] = Program(
         key,
-        self._trainer(smaller, self.tuning),
+        self.make_trainer(smaller, self.tuning),
         evaluation.make_predictor(smaller.apply, scaling=self.scaling),
       )
     return self._programs[key]
@@ -118,15 +147,6 @@ class Lab:
     return Judged(
       evaluation.evaluate(predict, variables, self.splits.validation),
       evaluation.evaluate(predict, variables, self.splits.test),
-    )
-
-  def _trainer(self, network, tuning, **options) -> Trainer:
-    return training.make_trainer(
-      network,
-      self.splits.train,
-      scaling=self.scaling,
-      tuning=tuning,
-      **options,
     )
 
 
