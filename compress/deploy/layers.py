@@ -1,16 +1,14 @@
 """Layers and quantizers of an ONNX graph that is being written."""
 
-import collections
 import dataclasses
 
 import numpy as np
 
-from compress.deploy import requantized
 from compress.deploy.builder import Builder, Tensor
-from compress.deploy.chains import channels_of, line_of, stem_of, users_of
+from compress.deploy.chains import stem_of
 from compress.deploy.nodes import Node
+from compress.deploy.plan import Plan, float_kernel, is_product
 from compress.deploy.requantized import Line
-from compress.errors import InputError
 
 
 class LayerWriter(Builder):
@@ -21,33 +19,16 @@ class LayerWriter(Builder):
 
   def __init__(self, outputs: list[Node]):
     super().__init__()
+    self.plan = Plan(outputs)
     self.floats: dict[Node, Tensor] = {}
     self.code_tensors: dict[Node, Tensor] = {}
-    self.users = users_of(outputs)
-    self.readers = collections.Counter(
-      {node: len(users) for node, users in self.users.items()}
-    )
-
-  def fused(self, node: Node) -> tuple[Node, Line] | None:
-    """The layer before a chain of constants that nothing else reads."""
-    chain = [node]
-    while chain[-1].inputs[0].op == 'constant':
-      chain.append(chain[-1].inputs[0])
-    root = chain[-1].inputs[0]
-    if root.op not in ('conv', 'dense'):
-      return None
-    if any(self.readers[n] != 1 for n in [*chain[1:], root]):
-      return None
-    line = line_of(chain[::-1], width=root.shape[-1])
-    return None if line is None else (root, line)
 
   def layer(self, node: Node, line: Line | None) -> Tensor:
     """A convolution or dense layer and its line, with a float result."""
     weight, source = node['weight'], node.inputs[0]
-    integer = source.op == 'quantize' and weight.scale is not None
     if node.op == 'dense':
       return self.dense(node, line)
-    if integer and node['groups'] == 1 and node['dilations'] == (1, 1):
+    if is_product(node):
       return self.columns(node, line)
     if source.op == 'quantize':
       codes = self.to_layout(self.codes(source), 'first', stem_of(node))
@@ -126,21 +107,7 @@ class LayerWriter(Builder):
 
   def product(self, name, q, weight, line, stem) -> str:
     """Codes [N, I] times an integer matrix and its line, as floats [N, O]."""
-    width = weight.codes.shape[-1]
-    if line is None:
-      line = Line(np.ones(width), np.zeros(width))
-    kernel = requantized.integer_kernel(
-      weight.codes,
-      weight.scale,
-      line,
-      input_scale=q.scale,
-      output_scale=np.float32(0),
-    )
-    if kernel is None:
-      raise InputError(
-        f'{stem}: its bias is too large for an integer; the network seems not '
-        'to be trained'
-      )
+    kernel = float_kernel(weight, line, q, stem)
     inputs = [
       self.dequantize(name, q.scale, np.asarray(q.zero, np.uint8), stem),
       *self.integers(kernel, q, (0, 1), stem, axis=1),
@@ -201,18 +168,9 @@ class LayerWriter(Builder):
   def make_codes(self, node: Node) -> Tensor:
     """Writes the codes."""
     source, q, stem = node.inputs[0], node['q'], stem_of(node)
-    if source.op == 'reshape' and self.readers[source] == 1:
-      # Codes are a quarter of the bytes to move.
-      inner = Node(
-        'quantize',
-        source.inputs,
-        source.inputs[0].shape,
-        node.where,
-        node.given,
-      )
-      self.readers[inner] = 1
-      x = self.reshaped(self.codes(inner), source)
-      return x
+    inner = self.plan.before_reshape(node)
+    if inner is not None:
+      return self.reshaped(self.codes(inner), source)
     found = self.integer_layer(node)
     if found is not None:
       return found
@@ -222,27 +180,11 @@ class LayerWriter(Builder):
 
   def integer_layer(self, node: Node) -> Tensor | None:
     """Codes straight from an integer convolution, if they can be had."""
-    found = self.bent(node)
+    found = self.plan.requantized(node)
     if found is None:
       return None
-    root, lines, above = found
-    if len(lines) > 1 and not _cheaper_twice(root):
-      return None
-    source, q, weight = root.inputs[0], node['q'], root['weight']
-    how, lines, absent = requantized.extreme(lines, above)
-    kernels = [
-      requantized.integer_kernel(
-        weight.codes,
-        weight.scale,
-        line,
-        input_scale=source['q'].scale,
-        output_scale=q.scale,
-        absent=absent if how == 'both' and i == 2 else None,
-      )
-      for i, line in enumerate(lines)
-    ]
-    if any(kernel is None for kernel in kernels):
-      return None
+    (root, how, kernels), q = found, node['q']
+    source = root.inputs[0]
     stem = stem_of(root)
     x = self.to_layout(self.codes(source), 'first', stem)
     parts, given = [], source['q']
@@ -262,63 +204,6 @@ class LayerWriter(Builder):
     else:
       (out,) = parts
     return Tensor(self.clip(out, q, stem), 'first', node.shape)
-
-  def quantizers(self, node: Node) -> int:
-    """How many quantizers a value goes to; 0 if it goes anywhere else."""
-    count = 0
-    for user in self.users[node]:
-      if user is not None and user.op in ('constant', 'prelu', 'reshape'):
-        found = self.quantizers(user)
-      else:
-        found = int(user is not None and user.op == 'quantize')
-      if not found:
-        return 0
-      count += found
-    return count
-
-  def bent(self, node: Node):
-    """The convolution before a quantizer, and the lines between the two."""
-    chain, root = [], node.inputs[0]
-    while root.op in ('constant', 'prelu'):
-      chain.append(root)
-      root = root.inputs[0]
-    integer = (
-      root.op == 'conv'
-      and root.inputs[0].op == 'quantize'
-      and root['weight'].scale is not None
-    )
-    if not integer or not 1 <= self.quantizers(root) <= 2:
-      return None
-    bends = [i for i, n in enumerate(chain) if n.op == 'prelu']
-    if len(bends) > 1:
-      return None
-    width = root.shape[-1]
-    if not bends:
-      line = line_of(chain[::-1], width=width)
-      return None if line is None else (root, (line,), np.ones(width, bool))
-    before = line_of(chain[bends[0] + 1 :][::-1], width=width)
-    after = line_of(chain[: bends[0]][::-1], width=width)
-    slope = channels_of(chain[bends[0]]['slope'], width)
-    if before is None or after is None or slope is None:
-      return None
-    lines = tuple(
-      Line(line.gain * after.gain, line.shift * after.gain + after.shift)
-      for line in requantized.bend(before, slope.astype(np.float64))
-    )
-    return root, lines, after.gain * (1 - slope) >= 0
-
-
-def _cheaper_twice(root: Node) -> bool:
-  """Whether a second integer convolution costs less than floats after one.
-
-  In units of one multiply-accumulate, measured with onnxruntime 1.31 on a core
-  with VNNI: bias, PReLU and quantizer in floats take 370 an element, a byte of
-  a gathered patch 28.
-  """
-  kh, kw, channels, out_channels = root['weight'].codes.shape
-  taps = kh * kw * channels
-  gathered = taps if (kh, kw) != (1, 1) or root['strides'] != (1, 1) else 0
-  return root['groups'] > 1 or taps <= 370 + 28 * gathered / out_channels
 
 
 def _flat(weight):

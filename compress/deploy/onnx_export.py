@@ -32,7 +32,7 @@ import numpy as np
 
 from compress import quantize
 from compress.deploy.builder import IR_VERSION, OPSET, Tensor, along
-from compress.deploy.chains import line_of, stem_of
+from compress.deploy.chains import stem_of
 from compress.deploy.layers import LayerWriter
 from compress.deploy.network import read_network
 from compress.deploy.nodes import UNARY, Node
@@ -155,7 +155,7 @@ class _Writer(LayerWriter):
     if node.op in ('conv', 'dense'):
       return self.layer(node, None)
     if node.op == 'constant':
-      found = self.fused(node)
+      found = self.plan.fused(node)
       if found is not None:
         return self.layer(*found)
       return self.constant_chain(node)
@@ -186,20 +186,15 @@ class _Writer(LayerWriter):
 
   def constant_chain(self, node: Node) -> Tensor:
     """Arithmetic with constants; long chains become one product and one sum."""
-    chain = [node]
-    while (
-      chain[-1].inputs[0].op == 'constant'
-      and self.readers[chain[-1].inputs[0]] == 1
-    ):
-      chain.append(chain[-1].inputs[0])
-    line = None if len(chain) < 3 else line_of(chain[::-1])
-    if line is None:
+    found = self.plan.chain(node)
+    if found is None:
       x = self.float(node.inputs[0])
       value = self.operand(node['value'], x)
       names = [value, x.name] if node['swapped'] else [x.name, value]
       out = self.node(_PAIRS[node['kind']], names, stem_of(node))
       return self.like(x, out, node)
-    x = self.float(chain[-1].inputs[0])
+    source, line = found
+    x = self.float(source)
     out = x.name
     for op, value in (('Mul', line[0]), ('Add', line[1])):
       value = self.operand(value.astype(np.float32), x)
