@@ -7,6 +7,7 @@ one dimension a cluster is an interval between two midpoints, so points find
 theirs by bisection.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -29,6 +30,7 @@ class Clusters(NamedTuple):
   codes: jax.Array
 
 
+@functools.partial(jax.jit, static_argnames=('count', 'initial'))
 def initial_centroids(
   values: jax.Array,
   *,
@@ -85,6 +87,7 @@ def initial_centroids(
   return jnp.where(some, found, 0.0).astype(jnp.float32)
 
 
+@jax.jit
 def cluster_numbers(
   values: jax.Array,
   centroids: jax.Array,

@@ -6,6 +6,7 @@ reads; it is cut into S segments, and segments of one place share K vectors.
 """
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -109,6 +110,7 @@ def segments(
   return jnp.moveaxis(rows.reshape(-1, width // length, length), 1, 0)
 
 
+@functools.partial(jax.jit, static_argnames='count')
 def cluster_segments(
   rows: jax.Array, *, count: int, key: jax.Array, iterations: int
 ) -> kmeans.Clusters:
