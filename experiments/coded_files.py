@@ -72,6 +72,30 @@ def read_stage(folder: pathlib.Path, stage: str):
   return jax.tree.map(jnp.asarray, packed_lib.unpack_tree(tree))
 
 
+def file_parts(folder: pathlib.Path, stage: str) -> dict[str, int]:
+  """Where the bytes of a stage's file are.
+
+  Args:
+    folder: that holds it.
+    stage: of `STAGES`.
+
+  Returns:
+    Path of a kernel among the parameters to bytes of its codes and tables,
+    then `other tensors`, such as biases, and `header`; the sum is the file.
+  """
+  path = folder / f'{stage}.safetensors'
+  kernels, others = {}, 0
+  with encode.File(path) as file:
+    for name in file.names:
+      size = file.nbytes(name)
+      if file.entries[name]['kind'] == 'dense':
+        others += size
+      else:
+        kernels[name.removeprefix('params/')] = size
+  header = path.stat().st_size - sum(kernels.values()) - others
+  return {**kernels, 'other tensors': others, 'header': header}
+
+
 def sparse_tree(variables):
   """A tree for a file: kernels with their survivors alone, the rest dense."""
 

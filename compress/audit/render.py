@@ -157,7 +157,7 @@ def _context(report: Mapping[str, Any]) -> dict[str, Any]:
     'command': report['command'],
     'reference': found[0],
     'variant_count': len(found) - 1,
-    'summary': words.summary(found),
+    'summary': report.get('summary') or words.summary(found),
     'done': [*words.what_was_done(report), *description],
     'data': headline.data(report['dataset']),
     'stated': stated_tables.tables(report.get('tables')),

@@ -43,9 +43,10 @@ flips, figures that are a number or, over runs that are not listed one by one,
 The variants of one method make one line of the figures, a point each.
 
 Optional beside them: title, description (text or paragraphs), methods {name:
-{summary, paper, url}}, conventions, warnings, notes, reproduce (lists of
-text), tables (a list; see `compress.audit.stated_tables`). Other fields are
-kept in the JSON and not shown.
+{summary, paper, url}}, summary (instead of the sentences computed from the
+figures), conventions, warnings, notes, reproduce (lists of text), tables (a
+list; see `compress.audit.stated_tables`). Other fields are kept in the JSON and
+not shown.
 """
 
 import json
@@ -274,7 +275,7 @@ def _check(report: Any, where: str) -> None:
       raise InputError(f'{where}: {key} must be a mapping')
   if not isinstance(report['variants'], list):
     raise InputError(f'{where}: variants must be a list')
-  for key in ('conventions', 'warnings', 'notes', 'reproduce'):
+  for key in ('summary', 'conventions', 'warnings', 'notes', 'reproduce'):
     if not isinstance(report.get(key) or [], list):
       raise InputError(f'{where}: {key} must be a list of text')
   stated_tables.check(report.get('tables'), where)

@@ -36,17 +36,28 @@ _NUMBERS = ('NHWC', 'HWIO', 'NHWC')
 def _quotient(left: jax.Array, right: jax.Array) -> jax.Array:
   """`left / right`, rounded once.
 
-  XLA multiplies by the reciprocal where it sees a divisor broadcast.
+  XLA multiplies by the reciprocal where it sees a divisor broadcast, and makes
+  one division of two.
   """
   shape = jnp.broadcast_shapes(jnp.shape(left), jnp.shape(right))
-  right = jax.lax.optimization_barrier(jnp.broadcast_to(right, shape))
+  right = jnp.broadcast_to(right, shape)
+  left, right = jax.lax.optimization_barrier((left, right))
   return left / right
+
+
+def _product(left: jax.Array, right: jax.Array) -> jax.Array:
+  """`left right`, rounded before anything is added to it.
+
+  Compilers contract a product and a sum to one operation of one rounding, over
+  barriers too; not over a maximum that may change an infinity.
+  """
+  return jnp.maximum(left * right, np.finfo(np.float32).min)
 
 
 _PAIRS = {
   'add': jnp.add,
   'sub': jnp.subtract,
-  'mul': jnp.multiply,
+  'mul': _product,
   'div': _quotient,
   'max': jnp.maximum,
   'min': jnp.minimum,
@@ -270,12 +281,13 @@ class _Network:
       kernel = float_kernel(weight, line, q, stem_of(node))
       scale = np.float32(q.scale) * kernel.scale
       scale = self.values.take(node, 'multiplier', scale)
-      return self.total(node, node, kernel) * scale
+      return _product(self.total(node, node, kernel), scale)
     if is_integer(node):
       gain = 1 if line is None else line.gain
       scale = source['q'].scale * (weight.scale * gain).astype(np.float32)
       out = self.sum(node).astype(jnp.float32)
-      out = out * self.values.take(node, 'multiplier', scale)
+      scale = self.values.take(node, 'multiplier', scale)
+      out = _product(out, scale)
     else:
       kernel = weight.values()
       if line is not None:
@@ -297,7 +309,7 @@ class _Network:
     source, (gain, shift) = found
     gain = self.values.take(node, 'gain', gain.astype(np.float32))
     shift = self.values.take(node, 'shift', shift.astype(np.float32))
-    return self.float(source) * gain + shift
+    return _product(self.float(source), gain) + shift
 
   def float_prelu(self, node: Node) -> jax.Array:
     x, slope = self.float(node.inputs[0]), node['slope']
@@ -309,7 +321,7 @@ class _Network:
     if (slope >= 1).all():
       return jnp.minimum(x, x * given)
     rest = self.values.take(node, 'rest', np.float32(1) - slope)
-    return x * given + jnp.maximum(x, 0) * rest
+    return _product(x, given) + _product(jnp.maximum(x, 0), rest)
 
   def float_pair(self, node: Node) -> jax.Array:
     left, right = (self.float(x) for x in node.inputs)

@@ -48,6 +48,9 @@ _SMOKE = flags.DEFINE_boolean(
   'smoke', False, 'A tiny network and two rounds, to see that it works.'
 )
 
+_WARM_UP = 5
+"""Calls before the one that is timed."""
+
 COLUMNS = (
   'float32_ms',
   'int8_ms',
@@ -173,19 +176,23 @@ def measure(name: str) -> dict[str, float]:
 
 
 def _interleaved(functions, batch):
+  """Times of every round, ms, by function.
+
+  Threads of one session spin for a while after it has run, on cores that the
+  next one needs: each function has calls to itself before it is timed.
+  """
   import numpy as np
 
-  def once(function):
+  def timed(function):
+    for _ in range(_WARM_UP):
+      function(batch)
     start = time.perf_counter()
     function(batch)
     return 1e3 * (time.perf_counter() - start)
 
-  for function in functions.values():
-    once(function)
-    once(function)
   repeats = 2 if _SMOKE.value else _REPEATS.value
   rounds = [
-    {key: once(function) for key, function in functions.items()}
+    {key: timed(function) for key, function in functions.items()}
     for _ in range(repeats)
   ]
   return {key: np.asarray([r[key] for r in rounds]) for key in functions}

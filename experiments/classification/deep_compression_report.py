@@ -1,160 +1,87 @@
 """The report of Deep Compression, from the entries of its rungs."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from compress import audit, graph, prune
+from experiments.classification import deep_compression_tables as tables
 from experiments.classification.deep_compression_study import SIZE
-from experiments.classification.deep_compression_words import METHODS, PAPER
-
-ALLOWED = 0.5
-"""Points of accuracy that may be lost."""
+from experiments.classification.deep_compression_words import METHODS, TITLES
 
 
-def make_report(study, *, command: str) -> dict[str, Any]:
+def make_report(study, *, command: str, ratio: float) -> dict[str, Any]:
   """The report of a finished study, for `audit.write_report`.
 
   Args:
     study: `deep_compression_study.Study`, after `run`.
     command: the command line.
+    ratio: that the rung of the table of stages is to reach.
 
   Returns:
-    The dictionary; `stages` is the table of bytes.
+    The dictionary; the first of its `tables` has the bytes of every stage.
   """
   dense, rungs = study.dense(), study.rungs()
+  rung, reached = tables.chosen(dense, rungs, ratio)
+  name = TITLES[study.settings.network]
   cost, macs = _costs(study.network)
   whole = dense['bytes']['on_disk']
   reference = {
-    **dense,
-    'name': study.network.name,
+    **_shown(dense),
+    'name': name,
     'method': 'float32',
     'params': cost.parameters,
     'macs': cost.macs,
     'compression': 1.0,
+    'compression_of': 'bytes',
     'execution': 'float',
   }
   variants = [
     {
-      **entry,
-      'name': f'{stage} {100 * rung["density"]:g} %',
+      **_shown(entry),
+      'name': f'{stage} {100 * one["density"]:g} %',
       'method': stage,
       'baseline': stage == 'pruned',
-      'sparsity': 1 - _density(rung),
-      'params': _params(rung, cost.parameters),
-      'macs': _macs(rung, cost.macs, macs),
+      'sparsity': 1 - _density(one),
+      'params': _params(one, cost.parameters),
+      'macs': _macs(one, cost.macs, macs),
       'compression': whole / entry['bytes']['on_disk'],
       'execution': 'masked',
     }
-    for rung in rungs
-    for stage, entry in rung['stages'].items()
+    for one in rungs
+    for stage, entry in one['stages'].items()
   ]
-  table = stages(study.settings.network, dense, rungs)
   report = {
     'study': 'deep_compression',
-    'title': f'Deep Compression of {study.network.name}',
-    'description': describe(study),
+    'title': f'Deep Compression of {name}',
+    'summary': tables.summary(study.settings.network, dense, rung),
+    'description': describe(study, ratio),
     'command': command,
     'environment': audit.environment(),
     'dataset': _dataset(study),
     'reference': reference,
     'variants': variants,
     'methods': METHODS,
-    'conventions': [
-      'Compression is bytes of the float32 file over bytes of the file, both '
-      'as they lie on disk: headers, code tables, codebooks, shapes, checksums '
-      'and biases are all in them.',
+    'tables': [
+      tables.stage_table(study.settings.network, dense, rung),
+      tables.rung_table(dense, rungs, rung),
+      tables.layer_table(tables.parts_of(study, rung)),
     ],
-    'notes': notes(study, table),
+    'notes': notes(study, rung, ratio if reached else None),
     'reproduce': [command],
     'settings': dataclasses.asdict(study.settings),
-    'stages': table,
   }
   return {**report, 'warnings': audit.missing_evidence(report)}
 
 
-def chosen(dense, rungs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-  """The sparsest rung that lost no more than allowed, on validation images.
-
-  Args:
-    dense: entry of the dense network.
-    rungs: entries of the rungs.
-
-  Returns:
-    Its entry, judged by the Huffman-coded file; None if all lost more.
-  """
-  right = dense['validation_accuracy']['mean'] - ALLOWED
-  found = [
-    rung
-    for rung in rungs
-    if rung['stages']['huffman']['validation_accuracy']['mean'] >= right
-  ]
-  return min(found, key=lambda rung: rung['density']) if found else None
-
-
-def stages(network: str, dense, rungs) -> list[dict[str, Any]]:
-  """The table of bytes after each stage, of the rung that was chosen.
-
-  Args:
-    network: name of the network.
-    dense: entry of the dense network.
-    rungs: entries of the rungs.
-
-  Returns:
-    One row a stage: stage, kept, bytes, ratio, paper (its ratio or None),
-    accuracy, lost (points).
-  """
-  whole, accuracy = dense['bytes']['on_disk'], dense['accuracy']['mean']
-  rows = [
-    {
-      'stage': 'float32',
-      'kept': 1.0,
-      'bytes': whole,
-      'ratio': 1.0,
-      'paper': 1,
-      'accuracy': accuracy,
-      'lost': 0.0,
-    }
-  ]
-  rung = chosen(dense, rungs)
-  for stage, entry in (rung or {'stages': {}})['stages'].items():
-    found = entry['accuracy']['mean']
-    rows.append(
-      {
-        'stage': stage,
-        'kept': rung['density'],
-        'bytes': entry['bytes']['on_disk'],
-        'ratio': whole / entry['bytes']['on_disk'],
-        'paper': PAPER[network].get(stage),
-        'accuracy': found,
-        'lost': accuracy - found,
-      }
-    )
-  return rows
-
-
-def format_stages(rows: Sequence[dict[str, Any]]) -> str:
-  """The table of bytes as plain text."""
-  lines = ['stage        kept %     bytes   ratio  paper  accuracy    lost']
-  for row in rows:
-    paper = '-' if row['paper'] is None else f'{row["paper"]}x'
-    lines.append(
-      f'{row["stage"]:<11} {100 * row["kept"]:7.4g} {row["bytes"]:9,.0f} '
-      f'{row["ratio"]:6.1f}x {paper:>6} {row["accuracy"]:9.2f} '
-      f'{row["lost"]:7.2f}'
-    )
-  return '\n'.join(lines)
-
-
-def describe(study) -> list[str]:
+def describe(study, ratio: float) -> list[str]:
   """Paragraphs that say what was done."""
   settings = study.settings
   rows, columns, _ = study.splits.train.image_shape
   return [
-    f'{study.network.name} was trained on {settings.dataset}, {rows} x '
+    f'{TITLES[settings.network]} was trained on {settings.dataset}, {rows} x '
     f'{columns} pixels, for {settings.training_epochs} epochs from '
     f'{settings.seeds} seeds. The smallest weights of the whole network were '
     f'removed rung by rung, and after each the rest retrained for '
@@ -163,30 +90,43 @@ def describe(study) -> list[str]:
     f'{1 << settings.dense_bits} (dense layers) shared values, beginning '
     'linearly, and the values and biases trained for '
     f'{settings.sharing_epochs} more epochs.',
-    'Every stage is a file that was written, read back and judged. The '
-    f'sparsest rung that loses at most {ALLOWED:g} points on validation images '
-    'is the one of the table of stages; test images chose nothing.',
+    'Every stage is a file that was written, read back and judged. The rung of '
+    'the table of stages is the one that most weights are left of among those '
+    f'whose Huffman-coded file is at least {ratio:g} times smaller than '
+    'float32. Bytes alone choose it: neither test nor validation images do, '
+    'and what the others reach stands in the table of every rung.',
   ]
 
 
-def notes(study, table: Sequence[dict[str, Any]]) -> list[str]:
-  """The table of stages in words, and what a reader should know."""
+def notes(study, rung, reached: float | None) -> list[str]:
+  """What a reader should know.
+
+  Args:
+    study: the study.
+    rung: entry of the rung that was chosen.
+    reached: the ratio that it was chosen for; None if no rung has it.
+
+  Returns:
+    One paragraph each.
+  """
   settings, found = study.settings, []
   if settings.smoke:
     found.append('A smoke run: too little of everything for its figures.')
-  if len(table) == 1:
-    found.append('Every rung lost more than allowed: there is no such table.')
-  for row in table:
-    paper = '' if row['paper'] is None else f' (paper, MNIST: {row["paper"]}×)'
+  if reached is None:
     found.append(
-      f'{row["stage"]}, {100 * row["kept"]:g} % of the weights kept: '
-      f'{row["bytes"]:,.0f} bytes, {row["ratio"]:.1f}×{paper}, '
-      f'{row["lost"]:+.2f} points lost.'
+      'No rung is as small as was asked for: the tables are of the smallest, '
+      f'{100 * rung["density"]:g} % kept.'
     )
+  _, validation, test = (len(part) for part in study.splits)
+  found.append(
+    f'An image is {100 / test:.2f} points of accuracy of the {test} test '
+    f'images, and {100 / validation:.2f} of the {validation} validation images.'
+  )
   if settings.dataset == 'digits':
     text = (
-      'Digits are no MNIST: 1,797 images of 8 x 8 pixels, easier and fewer; a '
-      'test image is 0.3 points.'
+      'Digits, because they ship with scikit-learn; --dataset takes mnist and '
+      'fashion_mnist. They are no MNIST: 1,797 images of 8 x 8 pixels, easier '
+      'and fewer.'
     )
     if settings.enlarge:
       text += (
@@ -203,6 +143,11 @@ def notes(study, table: Sequence[dict[str, Any]]) -> list[str]:
     'biases, shapes, a checksum a tensor and a JSON header besides.'
   )
   return found
+
+
+def _shown(entry):
+  """What a report shows of an entry: with ten classes, no top-5."""
+  return {k: v for k, v in entry.items() if k != 'top5'}
 
 
 def _costs(network):

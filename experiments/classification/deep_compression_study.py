@@ -142,10 +142,10 @@ class Study:
       bar.update()
       for density in keep:
         bar.set_postfix_str(f'{100 * density:g} % kept')
-        if not (self._place(density) / 'entry.json').is_file():
+        if not (self.place(density) / 'entry.json').is_file():
           self._rung(density, before)
         before = [
-          coded_files.read_stage(self._place(density) / f'seed{seed}', 'pruned')
+          coded_files.read_stage(self.place(density) / f'seed{seed}', 'pruned')
           for seed in range(self.settings.seeds)
         ]
         bar.update()
@@ -157,7 +157,7 @@ class Study:
   def rungs(self) -> list[dict[str, Any]]:
     """The entries of all densities, the densest first."""
     return [
-      _read(self._place(density) / 'entry.json')
+      _read(self.place(density) / 'entry.json')
       for density in self.settings.keep
     ]
 
@@ -173,7 +173,8 @@ class Study:
     # twelve times as long on CPUs.
     return train_masked(trainer, starts, states, together=False)
 
-  def _place(self, density: float) -> pathlib.Path:
+  def place(self, density: float) -> pathlib.Path:
+    """The folder of a rung: `entry.json`, and a folder a seed."""
     return self.output / f'kept_{100 * density:g}'
 
   def _dense(self) -> list[Any]:
@@ -220,7 +221,7 @@ class Study:
     )
     folders, sizes = [], []
     for seed, (one, other) in enumerate(zip(pruned, shared, strict=True)):
-      folders.append(self._place(density) / f'seed{seed}')
+      folders.append(self.place(density) / f'seed{seed}')
       sizes.append(self._save(folders[-1], density, one, other))
     entry = {
       'density': density,
@@ -234,7 +235,7 @@ class Study:
       found['per_seed_bytes'] = stored
       entry['stages'][stage] = found
     entry['grid'] = [size['grid'] for size in sizes]
-    folder_lib.write_json(self._place(density) / 'entry.json', entry)
+    folder_lib.write_json(self.place(density) / 'entry.json', entry)
 
   def _save(self, folder, density, pruned, shared) -> dict[str, Any]:
     """Bytes of every stage's file of one seed."""

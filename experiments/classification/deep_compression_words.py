@@ -9,6 +9,8 @@ PAPER = {
   'lenet_5': {'pruned': 12, 'codebook': 33, 'huffman': 39},
 }
 
+TITLES = {'lenet_300_100': 'LeNet-300-100', 'lenet_5': 'LeNet-5'}
+
 METHODS = {
   'float32': {
     'summary': 'The trained network, every parameter in 32 bits.',

@@ -18,14 +18,13 @@ import jax
 import numpy as np
 import tqdm
 
-from compress import audit, data, graph, prune, quantize
+from compress import audit, graph, prune, quantize
 from compress import packed as packed_lib
 from compress.compressor import Compressor, State
 from compress.packed import Dense
 from experiments import coded_files
 from experiments import folder as folder_lib
-from experiments.classification.deep_compression_words import METHODS
-from experiments.faces import judge, people, tuning
+from experiments.faces import deep_compression_report, people, tuning
 from experiments.faces import networks as networks_lib
 from experiments.faces.recipe import Recipe
 from experiments.faces.student import Student, prepare
@@ -48,6 +47,7 @@ class Setup(NamedTuple):
     original: [M, D], of the test photographs.
     tuning: how it is fine-tuned.
     bits: of codes of convolutions, and of dense layers.
+    iterations: of k-means, at most.
   """
 
   run: Any
@@ -57,6 +57,7 @@ class Setup(NamedTuple):
   original: np.ndarray
   tuning: tuning.Tuning
   bits: tuple[int, int]
+  iterations: int
 
 
 def run(
@@ -118,10 +119,13 @@ def run(
         text = (place / 'entry.json').read_text(encoding='utf-8')
         entries.append((density, seed, place, json.loads(text)))
         bar.update()
-  report = _report(setup, network, whole, entries, config, smoke, command)
+  report = deep_compression_report.make_report(
+    setup, network, whole, entries, config=config, command=command
+  )
   images = setup.faces.test.images
   paths = audit.write_report(report, {}, output, images=images)
   print(audit.format_table(report))
+  print(f'\n{audit.format_stated(report["tables"][0])}')
   print(f'\nreport: {paths["html"].resolve()}')
 
 
@@ -143,6 +147,7 @@ def _prepare(network, dataset, steps, bits, smoke) -> Setup:
     original=networks_lib.embed(embed, faces.test.images).sum(axis=1),
     tuning=tuning.Tuning(steps=steps, batch=8 if smoke else 32),
     bits=bits,
+    iterations=2 if smoke else 50,
   )
 
 
@@ -155,10 +160,11 @@ def _rung(setup, before, density, seed, place: pathlib.Path) -> None:
       prune.is_kernel(path, leaf) and leaf.size >= SMALL
     ),
   )
-  kept = pruner.init(before['params'])
+  # Compiled as one: operation by operation, every shape takes its own time.
+  kept = jax.jit(pruner.init)(before['params'])
   pruned = _tune(setup, pruner, before, kept, seed, place / 'pruning')
   pruned = {**before, 'params': pruner.apply(pruned[0], pruned[1])}
-  sharer = quantize.share_weights(_rules(pruned['params'], setup.bits))
+  sharer = quantize.share_weights(_rules(pruned['params'], setup))
   state = jax.jit(sharer.init)(pruned['params'])
   params, state = _tune(setup, sharer, pruned, state, seed, place / 'sharing')
   others = {k: v for k, v in before.items() if k != 'params'}
@@ -188,8 +194,11 @@ def _rung(setup, before, density, seed, place: pathlib.Path) -> None:
     shutil.rmtree(place / name, ignore_errors=True)
 
 
-def _rules(params, bits):
-  conv, dense = (quantize.SharedSpec(centroids=1 << n) for n in bits)
+def _rules(params, setup):
+  conv, dense = (
+    quantize.SharedSpec(centroids=1 << n, iterations=setup.iterations)
+    for n in setup.bits
+  )
   return [
     (re.escape(path), conv if leaf.ndim == 4 else dense)
     for path, leaf in prune.by_path(params).items()
@@ -229,78 +238,3 @@ def _tune(setup, compressor: Compressor, variables, state, seed, folder):
     progress=False,
   )
   return trained['params'], State(trained['learned'], carried['state'])
-
-
-def _report(setup, network, whole, entries, config, smoke, command):
-  protocol = audit.Protocol(draws=20 if smoke else 1000)
-  test: data.VerificationSet = setup.faces.test
-  folds = judge.pair_folds(test)
-
-  def judged(embeddings, reference=None):
-    return audit.summarize(
-      embeddings,
-      test.pairs,
-      test.genuine,
-      identities=test.identities,
-      folds=folds,
-      reference=reference,
-      protocol=protocol,
-    )
-
-  variants = [
-    {
-      'name': f'{stage} {100 * density:g} %',
-      'method': stage,
-      'baseline': stage == 'pruned',
-      'seed': seed,
-      'bytes': entry[stage],
-      'compression': whole / entry[stage]['on_disk'],
-      'execution': 'masked',
-      **judged(np.load(place / f'{stage}.npy'), setup.original),
-    }
-    for stage in coded_files.STAGES[1:]
-    for density, seed, place, entry in entries
-  ]
-  notes = [
-    f'{variant["name"]}, seed {variant["seed"]}: '
-    f'{variant["bytes"]["on_disk"]:,} bytes, {variant["compression"]:.1f}× '
-    'less than float32.'
-    for variant in variants
-  ]
-  if smoke:
-    notes.insert(0, 'A smoke run: too little of everything for its figures.')
-  return {
-    'study': 'deep_compression',
-    'title': 'Deep Compression of SFace',
-    'description': [
-      'The smallest weights of the large kernels of SFace were removed, the '
-      f'rest fine-tuned for {config["steps"]} steps to give the embeddings of '
-      'the original, then clustered into '
-      f'{1 << setup.bits[0]} (convolutions) or {1 << setup.bits[1]} (dense '
-      'layers) shared values, which were fine-tuned as long. Every stage is a '
-      'file that was written, read back and judged.',
-    ],
-    'command': command,
-    'environment': audit.environment(),
-    'dataset': {
-      'name': test.name,
-      'people': len(np.unique(test.identities)),
-      'photos': len(test.images),
-      'genuine_pairs': int(test.genuine.sum()),
-      'impostor_pairs': int((~test.genuine).sum()),
-      'split': setup.faces.split,
-    },
-    'reference': {
-      'name': network.name,
-      'method': 'float32',
-      'weights': network.provenance,
-      'bytes': {'on_disk': whole},
-      'execution': 'float',
-      **judged(setup.original),
-    },
-    'variants': variants,
-    'methods': METHODS,
-    'notes': notes,
-    'reproduce': [command],
-    'settings': config,
-  }

@@ -60,6 +60,18 @@ def test_all_forms_of_a_report_show_them(classifiers, tmp_path):
   assert audit.read_report(tmp_path)['tables'][0]['rows'] == TABLE['rows']
 
 
+def test_a_summary_of_its_own_takes_the_place_of_the_computed(tmp_path):
+  report = classification_example.example_report()
+  report['summary'] = ['47 times smaller & <no> worse.']
+  paths = audit.write_report(report, {}, tmp_path)
+  page = paths['html'].read_text()
+  assert '<p>47 times smaller &amp; &lt;no&gt; worse.</p>' in page
+  assert 'times fewer' not in page
+  assert '- 47 times smaller' in paths['md'].read_text()
+  with pytest.raises(InputError, match='summary must be a list'):
+    audit.write_report({**report, 'summary': 'text'}, {}, tmp_path)
+
+
 def test_as_plain_text():
   lines = terminal.stated_table(TABLE).splitlines()
   assert lines[0].split() == ['Stage', 'Bytes', 'Ratio', 'Lost']
