@@ -246,13 +246,18 @@ def test_stages_of_a_face_network_are_averaged_over_seeds():
   ]
   table = face_report.stage_table(reference, variants)
   assert table['rows'][0] == [
-    'float32', 100.0, 100, 1.0, 0.0, 100.0, None, None
-  ]  # fmt: skip
+    'float32',
+    100.0,
+    100,
+    1.0,
+    0.0,
+    100.0,
+    None,
+    None,
+  ]
   assert len(table['rows']) == 13
   assert table['marked'] == [3, 9]
-  assert table['rows'][9] == [
-    'huffman', 30.0, 20, 5.0, 1.5, None, 0.5, 0.5
-  ]  # fmt: skip
+  assert table['rows'][9] == ['huffman', 30.0, 20, 5.0, 1.5, None, 0.5, 0.5]
   audit.format_stated(table)
 
 
