@@ -63,7 +63,12 @@ def costs(found: Sequence[Version]) -> Table | None:
     'brackets.',
     columns,
   )
-  return table if len(table.columns) > 1 else None
+  heads = [heading for heading, _ in table.columns[1:]]
+  if not heads:
+    return None
+  if 'Latency' not in heads:
+    return table._replace(title='Bytes', note='MB is 1e6 bytes.')
+  return table
 
 
 def runs(found: Sequence[Version]) -> Table | None:

@@ -36,7 +36,6 @@ def make_report(study, *, command: str, ratio: float) -> dict[str, Any]:
     'macs': cost.macs,
     'compression': 1.0,
     'compression_of': 'bytes',
-    'execution': 'float',
   }
   variants = [
     {
@@ -48,7 +47,6 @@ def make_report(study, *, command: str, ratio: float) -> dict[str, Any]:
       'params': _params(one, cost.parameters),
       'macs': _macs(one, cost.macs, macs),
       'compression': whole / entry['bytes']['on_disk'],
-      'execution': 'masked',
     }
     for one in rungs
     for stage, entry in one['stages'].items()

@@ -66,6 +66,16 @@ def test_columns_and_tables_without_figures_are_left_out(example):
   assert plot_accuracy.accuracy_against(found[:1], 'compression') is None
 
 
+def test_bytes_without_milliseconds_are_called_bytes(example):
+  assert (
+    'milliseconds' in accuracy_tables.costs(entries.versions(example)).title
+  )
+  bare = copy.deepcopy(example)
+  del bare['reference']['latency_ms']
+  table = accuracy_tables.costs(entries.versions(bare))
+  assert table.title == 'Bytes' and len(table.columns) == 2
+
+
 def test_runs_that_are_listed_one_by_one(example, tmp_path):
   listed = copy.deepcopy(example)
   variant = listed['variants'][0]
