@@ -4,7 +4,7 @@ Takes a `network.safetensors` that a face study wrote and writes an ONNX model
 for onnxruntime and a StableHLO program for JAX runtimes; a network whose bits
 are quantized runs in integers in onnxruntime. Each model is read back and run
 on people that the network never saw: embeddings and decisions against the
-simulation in JAX, TAR and EER, latency and memory beside the uncompressed
+same file in JAX, TAR and EER, latency and memory beside the uncompressed
 network in the same runtime, in turn, each in a process of its own. The output
 folder (by default that of the file) gets the models, report.html, report.md
 and report.json.

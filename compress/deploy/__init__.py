@@ -1,6 +1,5 @@
 """The compressed model in other runtimes."""
 
-from compress.deploy.biases import round_biases as round_biases
 from compress.deploy.lower import Lowered as Lowered
 from compress.deploy.lower import lower as lower
 from compress.deploy.onnx_export import to_onnx as to_onnx

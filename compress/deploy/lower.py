@@ -39,8 +39,7 @@ def _quotient(left: jax.Array, right: jax.Array) -> jax.Array:
   XLA multiplies by the reciprocal where it sees a divisor broadcast, and makes
   one division of two.
   """
-  shape = jnp.broadcast_shapes(jnp.shape(left), jnp.shape(right))
-  right = jnp.broadcast_to(right, shape)
+  left, right = jnp.broadcast_arrays(left, right)
   left, right = jax.lax.optimization_barrier((left, right))
   return left / right
 
@@ -51,7 +50,13 @@ def _product(left: jax.Array, right: jax.Array) -> jax.Array:
   Compilers contract a product and a sum to one operation of one rounding, over
   barriers too; not over a maximum that may change an infinity.
   """
-  return jnp.maximum(left * right, np.finfo(np.float32).min)
+  product = left * _like(right, left)
+  return jnp.maximum(product, np.finfo(np.float32).min)
+
+
+def _like(value: jax.Array, x: jax.Array) -> jax.Array:
+  """A constant of one example, or of channels, with as many axes as `x`."""
+  return value.reshape((1,) * (x.ndim - value.ndim) + value.shape)
 
 
 _PAIRS = {
@@ -215,7 +220,7 @@ class _Network:
       total = self.total(node, root, kernel, str(i) if i else '')
       name = f'multiplier{i or ""}'
       multiplier = self.values.take(node, name, multiplier.astype(np.float32))
-      parts.append(_code(total * multiplier, q))
+      parts.append(_code(total * _like(multiplier, total), q))
     if how == 'max':
       return jnp.maximum(*parts)
     if how == 'min':
@@ -231,9 +236,9 @@ class _Network:
     same = (kernel.codes == root['weight'].codes).all(axis=axes)
     if not same.all():
       mask = self.values.take(owner, f'mask{suffix}', same.astype(np.int32))
-      total = total * mask
+      total = total * _like(mask, total)
     bias = self.values.take(owner, f'bias{suffix}', kernel.bias)
-    return (total + bias).astype(jnp.float32)
+    return (total + _like(bias, total)).astype(jnp.float32)
 
   def sum(self, root: Node) -> jax.Array:
     """The integer sums of a layer of codes, int32."""
@@ -296,7 +301,7 @@ class _Network:
       out = _layer(node, self.float(source), kernel)
     if line is not None and line.shift.any():
       shift = line.shift.astype(np.float32)
-      out = out + self.values.take(node, 'shift', shift)
+      out = out + _like(self.values.take(node, 'shift', shift), out)
     return out
 
   def constants(self, node: Node) -> jax.Array:
@@ -304,18 +309,20 @@ class _Network:
     if found is None:
       x = self.float(node.inputs[0])
       value = self.values.take(node, 'value', node['value'])
+      value = _like(value, x)
       pair = (value, x) if node['swapped'] else (x, value)
       return _PAIRS[node['kind']](*pair)
     source, (gain, shift) = found
     gain = self.values.take(node, 'gain', gain.astype(np.float32))
     shift = self.values.take(node, 'shift', shift.astype(np.float32))
-    return _product(self.float(source), gain) + shift
+    out = _product(self.float(source), gain)
+    return out + _like(shift, out)
 
   def float_prelu(self, node: Node) -> jax.Array:
     x, slope = self.float(node.inputs[0]), node['slope']
     if not slope.any():
       return jnp.maximum(x, 0)
-    given = self.values.take(node, 'slope', slope)
+    given = _like(self.values.take(node, 'slope', slope), x)
     if (slope <= 1).all():
       return jnp.maximum(x, x * given)
     if (slope >= 1).all():

@@ -151,6 +151,7 @@ class _Reader:
     swapped = isinstance(left, Known)
     known, x = (left, right) if swapped else (right, left)
     value = _per_example(known.value, step)
+    _check_finite(value, step)
     if kind == 'max' and not value.any():
       return self.node(step, 'prelu', x, slope=np.zeros_like(value))
     return self.node(
@@ -194,7 +195,7 @@ class _Reader:
       step,
       'conv',
       x,
-      weight=self.weight(kernel),
+      weight=self.weight(kernel, step),
       strides=tuple(p['window_strides']),
       dilations=tuple(p['rhs_dilation']),
       pads=(top, left, bottom, right),
@@ -216,11 +217,12 @@ class _Reader:
         f'{step.where}: only products [B, ..., I] x [I, O] with a constant '
         'have an ONNX form here'
       )
-    return self.node(step, 'dense', x, weight=self.weight(kernel))
+    return self.node(step, 'dense', x, weight=self.weight(kernel, step))
 
-  def weight(self, kernel: Known) -> Weight:
+  def weight(self, kernel: Known, step: Step) -> Weight:
     packed = self.packed.get(kernel.leaf)
     values = np.asarray(kernel.value, np.float32)
+    _check_finite(values, step)
     if not isinstance(packed, Quantized) or packed.codes.shape != values.shape:
       return Weight(values, None)
     ready = (
@@ -298,6 +300,11 @@ class _Reader:
 
   def visit_reduce_window_sum(self, step, x):
     return self.pool(step, x, 'sum_pool')
+
+
+def _check_finite(value: np.ndarray, step: Step) -> None:
+  if np.isnan(value).any():
+    raise InputError(f'{step.where}: its numbers are not finite')
 
 
 def _per_example(value, step) -> np.ndarray:

@@ -103,6 +103,8 @@ class Quantizer:
         f'activation {name!r}: ONNX takes static ranges of whole tensors, 2 to '
         '8 bits, rounded half to even'
       )
+    if not np.isfinite(q.scale).all() or not (np.asarray(q.scale) > 0).all():
+      raise InputError(f'activation {name!r}: its scale is not above 0')
     shift = 0 if spec.bounds == 'unsigned' else 128
     zero = int(np.asarray(q.zero_point)) + shift
     scale = np.float32(np.asarray(q.scale))

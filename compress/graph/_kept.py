@@ -224,6 +224,12 @@ def _blocks(old, new):
   """Splits two shapes into the smallest runs of axes of equal product."""
   blocks, i, j = [], 0, 0
   while i < len(old) or j < len(new):
+    both = i < len(old) and j < len(new)
+    if both and jax.export.is_symbolic_dim(old[i]) and old[i] == new[j]:
+      # Any number of examples: it can be compared with nothing else.
+      blocks.append(([i], [j]))
+      i, j = i + 1, j + 1
+      continue
     first, second = [], []
     while True:
       sizes = (

@@ -28,7 +28,7 @@ def make_report(
     network: that it was made from.
     test: the `VerificationSet`.
     made: the models, one a runtime.
-    embedded: `float32`, `simulation` and each runtime to [N, 2, D], of each
+    embedded: `float32`, `jax` and each runtime to [N, 2, D], of each
       photograph and its mirror image.
     timed: runtime to `latency` and `memory`.
 
@@ -67,17 +67,17 @@ def make_report(
   bits = words.bits(stored)
   variants = [
     {
-      'name': f'simulation {bits}',
-      'method': 'simulation',
+      'name': f'jax {bits}',
+      'method': 'jax',
       **shared,
       'bytes': {**packed, 'on_disk': pathlib.Path(options.file).stat().st_size},
-      'execution': _execution('simulation', stored),
-      **judged('simulation'),
+      'execution': stored.recipe.execution,
+      **judged('jax'),
     }
   ]
   checks, warnings = [], []
   for item in made:
-    found = agreement(embedded['simulation'], embedded[item.runtime], test)
+    found = agreement(embedded['jax'], embedded[item.runtime], test)
     checks.append(words.check(item.runtime, found))
     if found['least_cosine'] < _ALIKE or found['flipped']:
       warnings.append(words.differs(item.runtime, found))
@@ -87,8 +87,8 @@ def make_report(
         'method': item.runtime,
         **shared,
         **_costs(item, packed, timed[item.runtime]),
-        'execution': _execution(item.runtime, stored),
-        'against_simulation': found,
+        'execution': stored.recipe.execution,
+        'against_jax': found,
         'file': item.path.name,
         **judged(item.runtime),
       }
@@ -105,7 +105,7 @@ def make_report(
     'reference': reference,
     'variants': variants,
     'methods': {
-      name: words.METHODS[name] for name in ('simulation', *options.runtimes)
+      name: words.METHODS[name] for name in ('jax', *options.runtimes)
     },
     'conventions': list(words.CONVENTIONS),
     'warnings': warnings,
@@ -122,7 +122,7 @@ def make_report(
     'scores': {network.name: judge.scores(summed['float32'], test)},
   }
   for variant, key in zip(
-    variants, ('simulation', *(item.runtime for item in made)), strict=True
+    variants, ('jax', *(item.runtime for item in made)), strict=True
   ):
     curves[variant['name']] = judge.curve(summed[key], test)
   return report, curves
@@ -146,39 +146,31 @@ def _costs(item, packed, timed) -> dict[str, Any]:
   }
 
 
-def _execution(way: str, stored) -> str:
-  """What the arithmetic is."""
-  if stored.recipe.weight_bits is None:
-    return 'float'
-  return 'integer' if way == 'onnxruntime' else 'simulated'
-
-
-def agreement(simulated, deployed, test) -> dict[str, Any]:
-  """How far a runtime agrees with the simulation.
+def agreement(expected, deployed, test) -> dict[str, Any]:
+  """How far a runtime agrees with JAX.
 
   Args:
-    simulated: [N, 2, D], of each photograph and its mirror image.
+    expected: [N, 2, D], of each photograph and its mirror image.
     deployed: the same in the runtime.
     test: the `VerificationSet`.
 
   Returns:
     `photographs`, `least_cosine` and `mean_cosine` of the embeddings, mirror
     images included; `pairs` and `flipped`: decisions that differ at the
-    simulation's threshold, moved halfway to the next score.
+    threshold of JAX, moved halfway to the next score.
   """
   flat = [
-    x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (simulated, deployed)
+    x.reshape(-1, x.shape[-1]).astype(np.float64) for x in (expected, deployed)
   ]
   cosine = (flat[0] * flat[1]).sum(1)
   cosine /= np.linalg.norm(flat[0], axis=1) * np.linalg.norm(flat[1], axis=1)
   before, after = (
-    audit.cosine_scores(x.sum(axis=1), test.pairs)
-    for x in (simulated, deployed)
+    audit.cosine_scores(x.sum(axis=1), test.pairs) for x in (expected, deployed)
   )
-  found = judge.judge(simulated.sum(axis=1), test, audit.Protocol(draws=0))
+  found = judge.judge(expected.sum(axis=1), test, audit.Protocol(draws=0))
   threshold = _between(before, found['verification']['threshold'])
   return {
-    'photographs': len(simulated),
+    'photographs': len(expected),
     'least_cosine': float(cosine.min()),
     'mean_cosine': float(cosine.mean()),
     'pairs': len(before),

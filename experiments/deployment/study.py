@@ -111,9 +111,9 @@ def run(
     bar.set_postfix_str('float32')
     reference = judge.compile_reference(network, rules)
     embedded = {'float32': networks_lib.embed(reference, test.images)}
-    step('simulation')
-    simulate = exported.simulation(stored, rules)
-    embedded['simulation'] = networks_lib.embed(simulate, test.images)
+    step('jax')
+    run_file = exported.evaluate(stored, rules)
+    embedded['jax'] = networks_lib.embed(run_file, test.images)
     for item in made:
       step(f'checking {item.runtime}')
       embedded[item.runtime] = networks_lib.embed(_open(item), test.images)

@@ -3,9 +3,11 @@
 import pathlib
 
 METHODS = {
-  'simulation': {
-    'summary': 'The file in JAX: integers turned to floats before every '
-    'operation, as it was judged when it was made.',
+  'jax': {
+    'summary': 'The file in JAX, as it was judged when it was made: integer '
+    'sums and one multiplier a channel where weights and activations have 8 '
+    'bits or fewer, else integers turned to floats before every operation.',
+    'paper': 'Integer arithmetic: Jacob et al., 2018, arXiv:1712.05877',
   },
   'onnxruntime': {
     'summary': 'An ONNX model on the CPU; what is quantized runs in integers, '
@@ -14,7 +16,7 @@ METHODS = {
   },
   'stablehlo': {
     'summary': 'A program of StableHLO (jax.export) that holds the packed '
-    'integers and turns them to floats inside; for any batch.',
+    'integers and computes as JAX does; for any batch.',
   },
 }
 CONVENTIONS = (
@@ -22,7 +24,7 @@ CONVENTIONS = (
   'Threads: of one process, tied to as many processors.',
   'Memory is that of the process, less what it was before it read the model; '
   'it includes what the runtime makes of the weights, and the largest batch.',
-  'On disk is the size of the model file of the runtime; of the simulation, '
+  'On disk is the size of the model file of the runtime; in JAX, '
   'of the entropy-coded file it was made from; of the reference, 4 bytes a '
   'number.',
 )
@@ -65,9 +67,9 @@ def describe(stored, options) -> list[str]:
 
 
 def check(runtime: str, found) -> str:
-  """One sentence on how a runtime agrees with the simulation."""
+  """One sentence on how a runtime agrees with JAX."""
   return (
-    f'{runtime} against the simulation: least cosine '
+    f'{runtime} against JAX: least cosine '
     f'{found["least_cosine"]:.6f} of the embeddings of '
     f'{found["photographs"]} photographs and their mirror images; '
     f'{found["flipped"]} of {found["pairs"]} decisions differ.'
@@ -75,9 +77,9 @@ def check(runtime: str, found) -> str:
 
 
 def differs(runtime: str, found) -> str:
-  """The warning where a runtime does not do what was simulated."""
+  """The warning where a runtime does not do what was judged."""
   return (
-    f'{runtime} does not give what was simulated: cosine down to '
+    f'{runtime} does not give what JAX gives: cosine down to '
     f'{found["least_cosine"]:.6f}, {found["flipped"]} of {found["pairs"]} '
     'decisions differ.'
   )

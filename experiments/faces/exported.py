@@ -134,13 +134,49 @@ def _leaves(tree):
   return zip(graph.leaf_paths(tree), jax.tree.leaves(tree), strict=True)
 
 
-def simulation(stored: Stored, rules=()) -> Callable[..., Any]:
-  """The network in JAX, `images [B, H, W, 3] -> embeddings [B, D]`."""
-  run = jax.jit(
-    student_lib.frozen_twin(stored.network, stored.recipe, rules=rules)
-  )
-  tree = jax.device_put(packed_lib.unpack_tree(stored.tree))
+def evaluate(stored: Stored, rules=()) -> Callable[..., Any]:
+  """The network in JAX, `images [B, H, W, 3] -> embeddings [B, D]`, compiled.
+
+  In the arithmetic of integers where it has one (`lowered`), simulated in
+  floats otherwise.
+  """
+  integer = lowered(stored)
+  if integer is None:
+    run = student_lib.frozen_twin(stored.network, stored.recipe, rules=rules)
+    run, tree = jax.jit(run), stored.tree
+  else:
+    run, tree = integer
+    for rule in rules:
+      run = graph.rewrite(run, rule)
+    run = jax.jit(run)
+  tree = jax.device_put(packed_lib.unpack_tree(tree))
   return lambda images: run(tree, images)
+
+
+def lowered(stored: Stored) -> deploy.Lowered | None:
+  """The network as integer runtimes compute it, None where they cannot."""
+  if not stored.recipe.is_integer or stored.weight_only:
+    return None
+  apply, variables, given = _given(stored)
+  return deploy.lower(apply, variables, _image(stored.network), **given)
+
+
+def _given(stored: Stored):
+  """What `deploy.to_onnx` and `deploy.lower` are given."""
+  model = student_lib.prepare(stored.network, stored.recipe)
+  tree = stored.tree
+  variables = {**tree.get('others', {}), 'params': tree['params']}
+  values = dict(_leaves(packed_lib.unpack_tree(tree.get('activations', {}))))
+  activations = {
+    name: QParams(values[f'{name}/scale'], values[f'{name}/zero_point'])
+    for name in model.specs
+  }
+  given = {
+    'activations': activations,
+    'specs': model.specs,
+    'placement': model.placement,
+  }
+  return model.apply, variables, given
 
 
 def to_onnx(stored: Stored):
@@ -155,48 +191,30 @@ def to_onnx(stored: Stored):
   Raises:
     InputError: it has no such form.
   """
-  model = student_lib.prepare(stored.network, stored.recipe)
-  tree = stored.tree
-  variables = {**tree.get('others', {}), 'params': tree['params']}
-  if stored.weight_only:
-    made, floats = deploy.to_onnx_weight_only(
-      model.apply, variables, _image(stored.network)
-    )
-    return made, [
-      f'{path} stays float in the ONNX model: it is not read as it is stored.'
-      for path in floats
-    ]
-  values = dict(_leaves(packed_lib.unpack_tree(tree.get('activations', {}))))
-  activations = {
-    name: QParams(values[f'{name}/scale'], values[f'{name}/zero_point'])
-    for name in model.specs
-  }
-  made = deploy.to_onnx(
-    model.apply,
-    variables,
-    _image(stored.network),
-    activations=activations,
-    specs=model.specs,
-    placement=model.placement,
-  )
-  return made, []
+  apply, variables, given = _given(stored)
+  image = _image(stored.network)
+  if not stored.weight_only:
+    return deploy.to_onnx(apply, variables, image, **given), []
+  made, floats = deploy.to_onnx_weight_only(apply, variables, image)
+  return made, [
+    f'{path} stays float in the ONNX model: it is not read as it is stored.'
+    for path in floats
+  ]
 
 
 def to_stablehlo(stored: Stored) -> deploy.Program:
-  """The network as a program of StableHLO; it simulates what is quantized."""
-  run = student_lib.frozen_twin(stored.network, stored.recipe)
+  """The network as a program of StableHLO, as `evaluate` runs it."""
+  run, tree = lowered(stored) or (
+    student_lib.frozen_twin(stored.network, stored.recipe),
+    stored.tree,
+  )
   metadata = {
     k: v for k, v in stored.metadata.items() if k in ('network', 'method')
   }
   metadata['bits'] = list(stored.bits)
-  image = _image(stored.network)
-  try:
-    return deploy.to_stablehlo(run, stored.tree, image, metadata=metadata)
-  except InputError:
-    # A pruned network's own code counts the photographs.
-    return deploy.to_stablehlo(
-      run, stored.tree, image, each=True, metadata=metadata
-    )
+  return deploy.to_stablehlo(
+    run, tree, _image(stored.network), metadata=metadata
+  )
 
 
 def uncompressed(network: Network) -> Stored:

@@ -115,7 +115,6 @@ def make_report(
           'measured': base['latency_ms']['batch32']['median']
           / latency[variant.shape]['batch32']['median'],
         },
-        'execution': 'simulated' if variant.weight_bits else 'float',
         **judge(embeddings, split.test, protocol, teacher.test),
       }
     )

@@ -54,6 +54,23 @@ class Recipe:
   ranges: str = 'frozen'
   batch_norm: str = 'frozen'
 
+  @property
+  def is_integer(self) -> bool:
+    """Whether integer runtimes have its grids: 8 bits, zero in the middle."""
+    bits = self.weight_bits or 32, self.activation_bits or 32
+    return (
+      max(bits) <= 8
+      and self.granularity != 'group'
+      and self.placement == 'inputs'
+    )
+
+  @property
+  def execution(self) -> str:
+    """The arithmetic of the network in its file, as reports call it."""
+    if self.weight_bits is None:
+      return 'float'
+    return 'integer' if self.is_integer else 'simulated'
+
   def weight_spec(self) -> AffineSpec:
     """The quantizer of kernels: QuantFace's, or a symmetric one."""
     shared = {

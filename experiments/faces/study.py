@@ -200,6 +200,7 @@ def _store_reference(network: Network, output: pathlib.Path) -> dict[str, int]:
 def _run_one(item: Run, settings, twins: Twins, split, teacher) -> None:
   """Makes one twin, stores it, reads it back and embeds the test set."""
   variant, student = item.variant, twins.student(item)
+  recipe = settings.recipe(variant)
   trained, carried, history = student.trained, student.carried, []
   item.folder.mkdir(parents=True, exist_ok=True)
   if variant.method not in tuning.UNTUNED:
@@ -221,7 +222,7 @@ def _run_one(item: Run, settings, twins: Twins, split, teacher) -> None:
     'network': twins.network.name,
     'weights': twins.network.provenance,
     'method': variant.method,
-    'recipe': dataclasses.asdict(settings.recipe(variant)),
+    'recipe': dataclasses.asdict(recipe),
     'kept': pruned.described,
   }
   size = encode.save(item.folder / 'network.safetensors', packed, metadata)
@@ -234,6 +235,7 @@ def _run_one(item: Run, settings, twins: Twins, split, teacher) -> None:
     'params': cost.parameters,
     'macs': cost.macs,
     'bops': cost.bops,
+    'execution': recipe.execution,
     'training': {
       'step': [line['step'] for line in history],
       'loss': [line['loss'] for line in history],

@@ -64,9 +64,12 @@ CONVENTIONS = (
   'The tenths of a set without folds of its own share people.',
   'STD over groups is the sample standard deviation; SER is the largest error '
   'divided by the smallest.',
-  'Quantization is simulated in floating point on the stored integers, so the '
-  'latency is that of the simulation and shows no speed-up of integer '
-  'arithmetic; that of the exported network stands beside it, by runtime. '
+  'What has weights and activations of 8 bits or fewer is judged in the '
+  'arithmetic of integer runtimes: integer sums and biases, one float32 '
+  'multiplier a channel (timed as integer). What they have no form for '
+  '(asymmetric weights, as QuantFace has them) is simulated in floats. JAX '
+  'runs both on floating-point units, so its latency shows no speed-up; that '
+  'of the exported network stands beside it, by runtime. '
   'Bit-operations are multiply-accumulates times weight bits times activation '
   'bits.',
 )
