@@ -259,6 +259,11 @@ def test_stages_of_a_face_network_are_averaged_over_seeds():
   assert table['marked'] == [3, 9]
   assert table['rows'][9] == ['huffman', 30.0, 20, 5.0, 1.5, None, 0.5, 0.5]
   audit.format_stated(table)
+  lines = face_report.summary(reference, variants)
+  assert len(lines) == 2
+  assert (
+    'a file 5.0 times smaller, with an equal error rate of 1.50 %' in (lines[0])
+  )
 
 
 @pytest.fixture(scope='module')
