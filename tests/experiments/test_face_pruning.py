@@ -1,27 +1,13 @@
 """The pruning study from the command line."""
 
+import functools
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.experiments import command_line
 
-def start(*flags, output):
-  return subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'experiments.face_pruning',
-      '--smoke',
-      f'--output_dir={output}',
-      *flags,
-    ],
-    capture_output=True,
-    text=True,
-    timeout=900,
-    check=False,
-  )
+start = functools.partial(command_line.start, 'face_pruning', '--smoke')
 
 
 @pytest.mark.parametrize(

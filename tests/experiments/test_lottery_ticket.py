@@ -1,51 +1,20 @@
 """The study from the command line, as small as it gets."""
 
+import functools
 import json
 import math
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from compress import encode
+from tests.experiments import command_line
+from tests.experiments.command_line import assert_refused, contents
 
 STUDY = 'lottery_ticket'
 FLAGS = ('--control=reinitialized', '--control=shuffled_weights')
-
-
-def start(*flags, output):
-  return subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      f'experiments.{STUDY}',
-      '--smoke',
-      f'--output_dir={output}',
-      *flags,
-    ],
-    capture_output=True,
-    text=True,
-    timeout=900,
-    check=False,
-  )
-
-
-def contents(folder):
-  return {
-    str(path.relative_to(folder)): path.read_bytes()
-    for path in sorted(folder.rglob('*'))
-    if path.is_file()
-  }
-
-
-def assert_refused(done, message):
-  assert done.returncode == 2, done.stderr
-  assert done.stdout == ''
-  assert done.stderr.count('\n') == 1
-  assert done.stderr.startswith('error: ')
-  assert message in done.stderr
+start = functools.partial(command_line.start, STUDY, '--smoke')
 
 
 @pytest.mark.parametrize(

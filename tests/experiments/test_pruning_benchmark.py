@@ -1,39 +1,16 @@
 """The benchmarks of pruning from the command line, as small as they get."""
 
+import functools
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from experiments.classification import pruning_methods, pruning_words
+from tests.experiments import command_line
+from tests.experiments.command_line import assert_refused, contents
 
-
-def start(*flags, module='pruning_benchmark'):
-  return subprocess.run(
-    [sys.executable, '-m', f'experiments.{module}', *flags],
-    capture_output=True,
-    text=True,
-    timeout=900,
-    check=False,
-  )
-
-
-def contents(folder):
-  return {
-    str(path.relative_to(folder)): path.read_bytes()
-    for path in sorted(folder.rglob('*'))
-    if path.is_file()
-  }
-
-
-def assert_refused(done, message):
-  assert done.returncode == 2, done.stderr
-  assert done.stdout == ''
-  assert done.stderr.count('\n') == 1
-  assert done.stderr.startswith('error: ')
-  assert message in done.stderr
+start = functools.partial(command_line.start, 'pruning_benchmark')
 
 
 @pytest.mark.parametrize(
@@ -51,7 +28,7 @@ def assert_refused(done, message):
 )
 def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
   output = tmp_path / 'out'
-  assert_refused(start(*flags, f'--output_dir={output}'), message)
+  assert_refused(start(*flags, output=output), message)
   assert not output.exists()
 
 
@@ -67,7 +44,7 @@ def test_help_names_every_method():
 
 def test_a_folder_that_is_not_its_own(tmp_path):
   (tmp_path / 'holiday.jpg').write_bytes(b'')
-  done = start('--smoke', f'--output_dir={tmp_path}')
+  done = start('--smoke', output=tmp_path)
   assert_refused(done, 'not empty, and no output of pruning_benchmark')
   assert contents(tmp_path) == {'holiday.jpg': b''}
 
@@ -76,7 +53,7 @@ def test_a_folder_that_is_not_its_own(tmp_path):
 def smoke(tmp_path_factory):
   """The folder of a finished run, and what it printed."""
   output = tmp_path_factory.mktemp('benchmark') / 'out'
-  done = start('--smoke', f'--output_dir={output}')
+  done = start('--smoke', output=output)
   assert done.returncode == 0, done.stderr[-2000:]
   return output, done.stdout
 
@@ -155,17 +132,17 @@ def test_a_stored_network_is_the_one_that_was_judged(smoke):
 def test_a_second_run_does_nothing_anew(smoke):
   output, _ = smoke
   before = contents(output)
-  done = start('--smoke', f'--output_dir={output}')
+  done = start('--smoke', output=output)
   assert done.returncode == 0, done.stderr[-2000:]
   assert contents(output) == before
-  other = start('--smoke', '--batch=32', f'--output_dir={output}')
+  other = start('--smoke', '--batch=32', output=output)
   assert_refused(other, 'was made with another batch')
 
 
 @pytest.mark.slow
 def test_the_timings_work(tmp_path):
   path = tmp_path / 'figures.json'
-  done = start('--smoke', f'--json={path}', module='benchmarks.pruning')
+  done = command_line.start('benchmarks.pruning', '--smoke', f'--json={path}')
   assert done.returncode == 0, done.stderr[-2000:]
   found = json.loads(path.read_text())
   rows = {'removal', 'removal_bytes', 'removal_all', 'removal_all_bytes'}
@@ -186,4 +163,4 @@ def test_the_timings_work(tmp_path):
   ],
 )
 def test_timings_refuse_bad_flags(flags, message):
-  assert_refused(start(*flags, module='benchmarks.pruning'), message)
+  assert_refused(command_line.start('benchmarks.pruning', *flags), message)

@@ -1,26 +1,13 @@
 """The study of hybrids from the command line, as small as it gets."""
 
+import functools
 import json
-import subprocess
-import sys
 
 import pytest
 
+from tests.experiments import command_line
 
-def start(*flags, output):
-  return subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'experiments.pruning_hybrids',
-      f'--output_dir={output}',
-      *flags,
-    ],
-    capture_output=True,
-    text=True,
-    timeout=1800,
-    check=False,
-  )
+start = functools.partial(command_line.start, 'pruning_hybrids')
 
 
 @pytest.mark.slow

@@ -1,0 +1,35 @@
+"""Programs as users start them, and how they refuse bad input."""
+
+import subprocess
+import sys
+
+
+def start(program, *flags, output=None):
+  """Runs `python -m experiments.PROGRAM`; an output folder is its last flag."""
+  if output is not None:
+    flags = *flags, f'--output_dir={output}'
+  return subprocess.run(
+    [sys.executable, '-m', f'experiments.{program}', *flags],
+    capture_output=True,
+    text=True,
+    timeout=1800,
+    check=False,
+  )
+
+
+def contents(folder):
+  """Bytes of all files in a folder, by path."""
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in sorted(folder.rglob('*'))
+    if path.is_file()
+  }
+
+
+def assert_refused(done, message):
+  """One line said what is wrong, and nothing else was said."""
+  assert done.returncode == 2, done.stderr
+  assert done.stdout == ''
+  assert done.stderr.count('\n') == 1
+  assert done.stderr.startswith('error: ')
+  assert message in done.stderr
