@@ -20,6 +20,20 @@ def users_of(outputs: list[Node]) -> dict[Node, list[Node | None]]:
   return users
 
 
+def quantizers_of(node: Node, users: dict[Node, list[Node | None]]) -> int:
+  """How many quantizers a value goes to; 0 if it goes anywhere else."""
+  count = 0
+  for user in users[node]:
+    if user is not None and user.op in ('constant', 'prelu', 'reshape'):
+      found = quantizers_of(user, users)
+    else:
+      found = int(user is not None and user.op == 'quantize')
+    if not found:
+      return 0
+    count += found
+  return count
+
+
 def line_of(chain: list[Node], *, width: int | None = None) -> Line | None:
   """The line that a chain of constants is.
 

@@ -16,6 +16,7 @@ from compress import graph as graph_lib
 from compress import packed as packed_lib
 from compress import quantize
 from compress.deploy.nodes import UNARY, Node, Quantizer, Weight
+from compress.deploy.strides import thin
 from compress.errors import InputError
 from compress.graph import Known, Step
 from compress.packed import Quantized
@@ -107,7 +108,7 @@ def read_network(
   outputs = jax.tree.leaves(out, is_leaf=lambda x: isinstance(x, Known | Node))
   if any(isinstance(x, Known) for x in outputs):
     raise InputError('an output of the model does not depend on its inputs')
-  return nodes, outputs
+  return nodes, thin(outputs)
 
 
 class _Reader:

@@ -72,11 +72,11 @@ def to_onnx(
 
   With `activations` and packed weights, every convolution and matrix product of
   a quantized activation and a quantized kernel runs in integers: uint8 codes by
-  int8 codes, int32 sums and biases (`round_biases`). The result differs from
-  the fake-quantized function by the rounding of float arithmetic, which now and
-  then moves a code that lies at a tie by one step; where all scales are powers
-  of two it does not. Packed kernels without `activations` are stored in int8
-  and multiplied as floats.
+  int8 codes, int32 sums and biases. `lower` gives the same in JAX, to the bit
+  where no float sum is left but of two numbers. The fake-quantized function
+  rounds its sums and no biases, which moves codes that lie near a tie by one
+  step. Packed kernels without `activations` are stored in int8 and multiplied
+  as floats.
 
   Args:
     apply: pure function `apply(variables, *inputs)`, BatchNorm folded where it

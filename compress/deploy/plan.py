@@ -6,7 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from compress.deploy import requantized
-from compress.deploy.chains import channels_of, line_of, users_of
+from compress.deploy.chains import (
+  channels_of,
+  line_of,
+  quantizers_of,
+  users_of,
+)
 from compress.deploy.nodes import Node, Quantizer, Weight
 from compress.deploy.requantized import IntegerKernel, Line
 from compress.errors import InputError
@@ -104,19 +109,6 @@ class Plan:
       return None
     return Requantized(root, how, kernels)
 
-  def quantizers(self, node: Node) -> int:
-    """How many quantizers a value goes to; 0 if it goes anywhere else."""
-    count = 0
-    for user in self.users[node]:
-      if user is not None and user.op in ('constant', 'prelu', 'reshape'):
-        found = self.quantizers(user)
-      else:
-        found = int(user is not None and user.op == 'quantize')
-      if not found:
-        return 0
-      count += found
-    return count
-
   def bent(self, node: Node):
     """The convolution before a quantizer, and the lines between the two."""
     chain, root = [], node.inputs[0]
@@ -125,7 +117,7 @@ class Plan:
       root = root.inputs[0]
     if not is_integer(root) or root.op != 'conv':
       return None
-    if not 1 <= self.quantizers(root) <= 2:
+    if not 1 <= quantizers_of(root, self.users) <= 2:
       return None
     bends = [i for i, n in enumerate(chain) if n.op == 'prelu']
     if len(bends) > 1:

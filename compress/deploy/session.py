@@ -38,6 +38,8 @@ def open_session(
   options.add_session_config_entry(
     'session.qdq_matmulnbits_accuracy_level', '1'
   )
+  # Threads that have nothing to do leave the processors to others.
+  options.add_session_config_entry('session.force_spinning_stop', '1')
   if optimized is not None:
     # It warns that the file is for this machine alone.
     options.log_severity_level = 3

@@ -14,7 +14,7 @@ ones: speed does not depend on them.
 Columns: float32_ms and int8_ms, medians of a batch; speedup, the median over
 rounds of their quotient; static_ms, what quantize_static gave; jax_ms, the
 float function under jit, with as many threads as JAX takes; cosine, the least
-between embeddings of the integer model and of its simulation in JAX, and
+between embeddings of the integer model and of the same in JAX, and
 static_cosine, between quantize_static's and the float network's; float_cosine,
 between ours and the float network's. The figures in the JSON also have the
 operations that onnxruntime really ran.
@@ -48,7 +48,7 @@ _SMOKE = flags.DEFINE_boolean(
   'smoke', False, 'A tiny network and two rounds, to see that it works.'
 )
 
-_WARM_UP = 5
+_WARM_UP = 2
 """Calls before the one that is timed."""
 
 COLUMNS = (
@@ -110,7 +110,7 @@ def measure(name: str) -> dict[str, float]:
   import jax
   import numpy as np
 
-  from compress import deploy, packed, quantize
+  from compress import deploy, packed
   from experiments.faces import student as student_lib
 
   network, images = _network(name)
@@ -125,13 +125,10 @@ def measure(name: str) -> dict[str, float]:
   }
   variables = {**tree['others'], 'params': tree['params']}
   image = jax.ShapeDtypeStruct((1, *network.image_shape), np.float32)
-  variables = deploy.round_biases(model.apply, variables, image, **given)
   floats = deploy.to_onnx(model.apply, model.variables, image)
   integers = deploy.to_onnx(model.apply, variables, image, **given)
-  simulate = jax.jit(
-    quantize.quantize_activations(model.apply, model.placement, model.specs)
-  )
-  plain = packed.unpack_tree(variables)
+  lowered = deploy.lower(model.apply, variables, image, **given)
+  simulate = jax.jit(lowered.apply)
   reference = jax.jit(model.apply)
   with tempfile.TemporaryDirectory() as folder:
     folder = pathlib.Path(folder)
@@ -155,7 +152,7 @@ def measure(name: str) -> dict[str, float]:
     reference(model.variables, x)
   )
   exact = np.asarray(reference(model.variables, batch))
-  simulated = np.asarray(simulate(plain, given['activations'], batch))
+  simulated = np.asarray(simulate(packed.unpack_tree(lowered.variables), batch))
   times = _interleaved(functions, batch)
   found = {f'{key}_ms': float(np.median(t)) for key, t in times.items()}
   found |= {
@@ -178,8 +175,8 @@ def measure(name: str) -> dict[str, float]:
 def _interleaved(functions, batch):
   """Times of every round, ms, by function.
 
-  Threads of one session spin for a while after it has run, on cores that the
-  next one needs: each function has calls to itself before it is timed.
+  Each has calls to itself before the one that is timed: another's data is in
+  the caches, and another's threads may still be busy.
   """
   import numpy as np
 

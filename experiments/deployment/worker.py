@@ -65,6 +65,7 @@ def _onnxruntime(threads: int):
     options.add_session_config_entry(
       'session.qdq_matmulnbits_accuracy_level', '1'
     )
+    options.add_session_config_entry('session.force_spinning_stop', '1')
     session = onnxruntime.InferenceSession(
       path, options, providers=['CPUExecutionProvider']
     )

@@ -76,8 +76,8 @@ def example(
   """Of a function and its float variables `{'params': ...}`."""
   others = {k: v for k, v in variables.items() if k != 'params'}
   compressor = quantize.quantize_weights([('(.*/)?kernel', weights)])
-  state = compressor.init(variables['params'])
-  packed = compressor.pack(variables['params'], state)
+  params = variables['params']
+  packed = jax.jit(lambda p: compressor.pack(p, compressor.init(p)))(params)
   plain = {**others, 'params': unpack_tree(packed)}
   traced = graph.trace(apply, plain, images)
   plan = quantize.activation_plan(traced, placement, [('.*', activations)])
