@@ -558,3 +558,25 @@ def test_any_reduction():
   x = jnp.asarray(rng.normal(size=(3, 5, 4)), jnp.float32)
   groups, keep, _ = check(apply, variables, x, tolerance=1e-5)
   assert len(groups) == 1 and not keep['a'].all()
+
+
+def test_a_shrunk_network_takes_any_number_of_examples():
+  module = models.lenet5(widths=(4, 6), hidden=8)
+  x = np.random.default_rng(0).uniform(size=(3, 28, 28, 1)).astype(np.float32)
+  variables = jax.jit(module.init)(jax.random.key(0), x)
+
+  def apply(variables, x):
+    return module.apply(variables, x)
+
+  *_, shrunk = check(apply, variables, x, tolerance=1e-5)
+  (batch,) = jax.export.symbolic_shape('batch')
+  struct = jax.ShapeDtypeStruct((batch, *x.shape[1:]), x.dtype)
+  exported = jax.export.export(jax.jit(shrunk.apply))(
+    jax.tree.map(
+      lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype), shrunk.variables
+    ),
+    struct,
+  )
+  out = exported.call(shrunk.variables, x)
+  expected = shrunk.apply(shrunk.variables, x)
+  np.testing.assert_allclose(out, expected, rtol=1e-6, atol=1e-6)
