@@ -32,7 +32,8 @@ Given the same codes, SFace's layers differ from the simulation in at most 5
 codes of a million, by one. Its 27 layers make more of that: cosines of
 embeddings of 40 photographs are 0.9997 on average and 0.9993 at least, where
 the simulation with its convolutions summed in another order has 0.9999 and
-0.9997 with itself.
+0.9997 with itself. With the exported network (`deploy.to_onnx`), whose biases
+have no fraction bits, they are 0.9990 on average and 0.9987 at least.
 """
 
 import dataclasses

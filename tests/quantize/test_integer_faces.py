@@ -1,10 +1,11 @@
-"""Real SFace on photographs: integers against the simulation that is judged."""
+"""Real SFace on photographs: integers, as simulated, and as exported."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from compress import deploy
 from compress.packed import unpack_tree
 from compress.quantize import integer
 from experiments.faces import networks, people, student
@@ -43,11 +44,23 @@ def test_sface():
     jax.jit(student.frozen_twin(network, recipe)),
     unpack_tree(tree),
   )
-  agreement = integer.compare(found, lambda x: frozen(plain, x), test)
-  assert agreement.cosine.min() > 0.998
-  assert agreement.cosine.mean() > 0.999
+  exported = deploy.open_session(
+    deploy.to_onnx(
+      model.apply,
+      {**twin.carried['others'], 'params': tree['params']},
+      jax.ShapeDtypeStruct((1, *network.image_shape), jnp.float32),
+      activations=twin.carried['qparams'],
+      specs=twin.activation_specs,
+    )
+  )
   out = jax.jit(found.apply)(found.variables, codes)
   ours = np.asarray(integer.decode(found, out))
-  np.testing.assert_array_equal(
-    decisions(ours), decisions(np.asarray(frozen(plain, test)))
-  )
+  for reference in (
+    lambda x: frozen(plain, x),
+    lambda x: exported.run(None, {'images': x})[0],
+  ):
+    agreement = integer.compare(found, reference, test)
+    assert agreement.cosine.min() > 0.998
+    np.testing.assert_array_equal(
+      decisions(ours), decisions(np.asarray(reference(test)))
+    )
