@@ -20,6 +20,22 @@ def users_of(outputs: list[Node]) -> dict[Node, list[Node | None]]:
   return users
 
 
+def in_order(outputs: list[Node]) -> list[Node]:
+  """All nodes, each behind its inputs."""
+  order: dict[Node, None] = {}
+  stack = [(node, False) for node in reversed(outputs)]
+  while stack:
+    node, ready = stack.pop()
+    if node in order:
+      continue
+    if ready:
+      order[node] = None
+      continue
+    stack.append((node, True))
+    stack.extend((source, False) for source in node.inputs)
+  return list(order)
+
+
 def quantizers_of(node: Node, users: dict[Node, list[Node | None]]) -> int:
   """How many quantizers a value goes to; 0 if it goes anywhere else."""
   count = 0

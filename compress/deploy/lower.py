@@ -142,6 +142,8 @@ def lower(
   def evaluate(values, inputs):
     given = dict(zip(nodes, jax.tree.leaves(inputs), strict=True))
     network = _Network(plan, values, given)
+    for node in plan.needed:
+      network.codes(node) if node.op == 'quantize' else network.float(node)
     results = tuple(network.float(node) for node in outputs)
     return results if len(results) > 1 else results[0]
 

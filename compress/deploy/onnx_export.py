@@ -119,6 +119,8 @@ def to_onnx(
     given.append(
       helper.make_tensor_value_info(label, kind, ['batch', *node.shape])
     )
+  for node in writer.plan.needed:
+    writer.codes(node) if node.op == 'quantize' else writer.float(node)
   results = []
   for i, node in enumerate(outputs):
     label = writer.name('embedding' if len(outputs) == 1 else f'output{i}')

@@ -8,6 +8,7 @@ import numpy as np
 from compress.deploy import requantized
 from compress.deploy.chains import (
   channels_of,
+  in_order,
   line_of,
   quantizers_of,
   users_of,
@@ -39,6 +40,7 @@ class Plan:
   Attributes:
     users: which nodes read each; None stands for the model's output.
     readers: how many they are.
+    needed: quantizers and sums, in order of evaluation.
   """
 
   def __init__(self, outputs: list[Node]):
@@ -46,6 +48,11 @@ class Plan:
     self.readers = collections.Counter(
       {node: len(users) for node, users in self.users.items()}
     )
+    # Values that are needed whatever reads them; writing these first keeps
+    # recursion within a block of the network.
+    self.needed = [
+      node for node in in_order(outputs) if node.op in ('quantize', 'pair')
+    ]
     self._inner: dict[Node, Node] = {}
 
   def fused(self, node: Node) -> tuple[Node, Line] | None:

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from compress.deploy.chains import quantizers_of, users_of
+from compress.deploy.chains import in_order, quantizers_of, users_of
 from compress.deploy.nodes import Node
 
 
@@ -23,7 +23,7 @@ def thin(outputs: list[Node]) -> list[Node]:
   """
   users = users_of(outputs)
   made: dict[Node, Node] = {}
-  for node in _in_order(outputs):
+  for node in in_order(outputs):
     inputs = tuple(made[source] for source in node.inputs)
     changed = any(a is not b for a, b in zip(inputs, node.inputs, strict=True))
     again = dataclasses.replace(node, inputs=inputs) if changed else node
@@ -34,22 +34,6 @@ def thin(outputs: list[Node]) -> list[Node]:
         again = dataclasses.replace(node, inputs=(moved,), given=given)
     made[node] = again
   return [made[node] for node in outputs]
-
-
-def _in_order(outputs: list[Node]) -> list[Node]:
-  """All nodes, each behind its inputs."""
-  order: dict[Node, None] = {}
-  stack = [(node, False) for node in reversed(outputs)]
-  while stack:
-    node, ready = stack.pop()
-    if node in order:
-      continue
-    if ready:
-      order[node] = None
-      continue
-    stack.append((node, True))
-    stack.extend((source, False) for source in node.inputs)
-  return list(order)
 
 
 def _is_strided(node: Node) -> bool:

@@ -83,3 +83,21 @@ def test_a_scale_that_is_not_finite_is_named():
   bad = {**given['activations'], 'c1': quantize.QParams(scale, 0)}
   with pytest.raises(InputError, match="'c1': its scale"):
     deploy.lower(apply, tree, x, **{**given, 'activations': bad})
+
+
+def test_networks_may_be_deep():
+  rng = np.random.default_rng(0)
+  kernels = rng.normal(size=(200, 4, 4), scale=0.05).astype(np.float32)
+  variables = {'params': {f'layer{i}': k for i, k in enumerate(kernels)}}
+
+  def apply(variables, x):
+    for i in range(len(kernels)):
+      x = x + jnp.maximum(x @ variables['params'][f'layer{i}'], 0)
+    return x
+
+  x = rng.normal(size=(2, 4)).astype(np.float32)
+  want = apply(variables, x)
+  out = example.lowered(apply, variables, x)(x)
+  np.testing.assert_allclose(out, want, rtol=1e-5)
+  session = deploy.open_session(deploy.to_onnx(apply, variables, x))
+  np.testing.assert_allclose(example.run(session, x), want, rtol=1e-5)
