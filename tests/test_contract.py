@@ -34,11 +34,16 @@ KERNELS = '.*kernel'
 
 
 class Case(NamedTuple):
-  """A method, the leaves that it may change, and those that get no gradient."""
+  """A method, the leaves that it may change, and those that get no gradient.
+
+  Where it is not `exact`, its state holds sums, which another program may round
+  otherwise.
+  """
 
   method: Compressor
   touched: tuple[str, ...] = ('conv/kernel', 'fc/kernel')
   frozen: tuple[str, ...] = ()
+  exact: bool = True
 
 
 def weights(pattern=KERNELS, *, learned=False, options=None, **spec):
@@ -171,7 +176,9 @@ def codebooks():
     'pruned more, shared': chain(pruned(schedule=ramp), shared),
     'shared then pruned': chain(shared, pruned()),
   }
-  return {name: Case(m, frozen=kernels) for name, m in methods.items()}
+  return {
+    name: Case(m, frozen=kernels, exact=False) for name, m in methods.items()
+  }
 
 
 CASES = {
@@ -275,12 +282,19 @@ def bits(array):
   return np.asarray(array).tobytes()
 
 
-def assert_same(tree, expected):
+def assert_same(tree, expected, *, exact=True):
+  """To the bit; where it is not exact, floats may be two roundings apart."""
   assert jax.tree.structure(tree) == jax.tree.structure(expected)
   expected = by_path(expected)
   for path, leaf in by_path(tree).items():
-    assert leaf.dtype == expected[path].dtype, path
-    assert bits(leaf) == bits(expected[path]), path
+    right = expected[path]
+    assert leaf.dtype == right.dtype, path
+    if exact or not jnp.issubdtype(leaf.dtype, jnp.floating):
+      assert bits(leaf) == bits(right), path
+    else:
+      few = 2 * float(jnp.finfo(leaf.dtype).eps)
+      leaf, right = (np.asarray(x, np.float32) for x in (leaf, right))
+      np.testing.assert_allclose(leaf, right, rtol=few, atol=few, err_msg=path)
 
 
 def test_keeps_structure_shapes_and_types(case):
@@ -351,7 +365,8 @@ def test_vmaps_over_seeds(case):
   )
   one = jax.jit(run)
   for i, params in enumerate(seeds):
-    assert_same(jax.tree.map(lambda x, i=i: x[i], together), one(params))
+    found = jax.tree.map(lambda x, i=i: x[i], together)
+    assert_same(found, one(params), exact=case.exact)
 
 
 def test_survives_a_checkpoint(case, tmp_path):
