@@ -23,6 +23,7 @@ from compress.distill.heads import cosines as cosines
 from compress.distill.heads import init_head as init_head
 from compress.distill.response import cross_entropy as cross_entropy
 from compress.distill.response import hinton_loss as hinton_loss
+from compress.distill.response import logit_loss as logit_loss
 from compress.distill.response import soft_target_loss as soft_target_loss
 from compress.distill.sampler import BatchShape as BatchShape
 from compress.distill.sampler import identity_balanced as identity_balanced

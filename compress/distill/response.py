@@ -2,8 +2,9 @@
 
 Notation: `z` are logits `[B, C]`, `q(T) = softmax(z / T)`, subscript s is the
 student, t the teacher. Losses are float32 scalars whatever the input dtype and
-average over the batch, never over the classes: a mean over `B * C` hides a
-factor `1 / C` that some public code then undoes by hand.
+average over the batch, not over the classes: a mean over `B * C` hides a factor
+`1 / C` that some public code then undoes by hand. Where published numbers came
+out of such code, `reduction='reference'` is what it computes.
 """
 
 import chex
@@ -36,8 +37,45 @@ def cross_entropy(
   return (each * counted).sum() / jnp.maximum(counted.sum(), 1.0)
 
 
+def logit_loss(
+  student: jax.Array, teacher: jax.Array, *, reduction: str = 'paper'
+) -> jax.Array:
+  """Half the squared distance of the logits, averaged over the batch.
+
+  `mean_B || z_s - z_t ||^2 / 2`; Bucila, Caruana and Niculescu-Mizil (2006),
+  "Model Compression", KDD, who fit a network to real-valued answers; Ba and
+  Caruana (2014), "Do Deep Nets Really Need to be Deep?", arXiv:1312.6184,
+  equation 1, who fit logits. Up to a constant added to each network's logits
+  it is C times the limit of `soft_target_loss` for T to infinity.
+
+  Args:
+    student: logits `[B, C]`.
+    teacher: logits `[B, C]`, finite; without gradient.
+    reduction: 'paper', or 'reference': the mean over `B * C` without the half,
+      which libraries call mean squared error.
+
+  Returns:
+    Float32 scalar >= 0.
+
+  Raises:
+    InputError: an unknown reduction.
+  """
+  chex.assert_equal_shape([student, teacher])
+  chex.assert_rank(student, 2)
+  _check_reduction(reduction)
+  teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32))
+  square = jnp.square(student.astype(jnp.float32) - teacher)
+  if reduction == 'reference':
+    return square.mean()
+  return square.sum(axis=1).mean() / 2
+
+
 def soft_target_loss(
-  student: jax.Array, teacher: jax.Array, *, temperature: float
+  student: jax.Array,
+  teacher: jax.Array,
+  *,
+  temperature: float,
+  reduction: str = 'paper',
 ) -> jax.Array:
   """Softened Kullback-Leibler divergence from teacher to student.
 
@@ -55,20 +93,26 @@ def soft_target_loss(
     student: logits `[B, C]`.
     teacher: logits `[B, C]`.
     temperature: T > 0; 1 leaves the probabilities as they are.
+    reduction: 'paper', which RepDistiller's code computes too; or 'reference',
+      divided by C: the mean over `B * C` in the code of TAKD (Mirzadeh et al.
+      2020, arXiv:1902.03393) and Tf-KD (Yuan et al. 2020, arXiv:1909.11723).
 
   Returns:
     Float32 scalar >= 0, in nats times T squared.
 
   Raises:
-    InputError: the temperature is not positive.
+    InputError: the temperature is not positive, an unknown reduction.
   """
   chex.assert_equal_shape([student, teacher])
   chex.assert_rank(student, 2)
   if not temperature > 0:
     raise InputError(f'temperature is {temperature}; it must be above 0.')
+  _check_reduction(reduction)
   student = student.astype(jnp.float32) / temperature
   teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32)) / temperature
   terms = _divergence_terms(teacher, student)
+  if reduction == 'reference':
+    return temperature**2 * jnp.mean(terms)
   return temperature**2 * jnp.mean(jnp.sum(terms, axis=-1))
 
 
@@ -79,6 +123,7 @@ def hinton_loss(
   *,
   temperature: float = 4.0,
   hard_weight: float = 0.1,
+  reduction: str = 'paper',
 ) -> jax.Array:
   """Hinton's mix of true labels and softened teacher probabilities.
 
@@ -93,18 +138,30 @@ def hinton_loss(
     labels: classes 0..C-1, int `[B]`.
     temperature: T > 0 of the soft term; the hard term has T = 1.
     hard_weight: `a`, 0..1.
+    reduction: of the soft term, as in `soft_target_loss`.
 
   Returns:
     Float32 scalar >= 0.
 
   Raises:
-    InputError: the temperature is not positive or the weight not in 0..1.
+    InputError: the temperature is not positive, the weight not in 0..1, or an
+      unknown reduction.
   """
   if not 0 <= hard_weight <= 1:
     raise InputError(f'hard_weight is {hard_weight}; it must be in 0..1.')
   hard = cross_entropy(student, labels)
-  soft = soft_target_loss(student, teacher, temperature=temperature)
+  soft = soft_target_loss(
+    student, teacher, temperature=temperature, reduction=reduction
+  )
   return hard_weight * hard + (1 - hard_weight) * soft
+
+
+def _check_reduction(reduction: str) -> None:
+  """Raises InputError for a reduction that is not known."""
+  if reduction not in ('paper', 'reference'):
+    raise InputError(
+      f"reduction is {reduction!r}; it must be 'paper' or 'reference'."
+    )
 
 
 def _divergence_terms(teacher: jax.Array, student: jax.Array) -> jax.Array:

@@ -1,5 +1,7 @@
 """Hinton's loss against hand-computed values and its identities."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -138,7 +140,44 @@ def test_vmap_over_seeds():
   np.testing.assert_allclose(batched, jnp.stack(single), rtol=1e-6)
 
 
+def test_reference_reductions_divide_by_the_classes():
+  for temperature in (1.0, 20.0):
+    actual = distill.soft_target_loss(
+      STUDENT, TEACHER, temperature=temperature, reduction='reference'
+    )
+    expected = soft(temperature=temperature) / 5
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+  actual = distill.hinton_loss(STUDENT, TEACHER, LABELS, reduction='reference')
+  expected = 0.1 * 2.222600637200089 + 0.9 * 1.2596685694605152 / 5
+  np.testing.assert_allclose(actual, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  'reduction, expected',
+  [('paper', 8.684504453903735), ('reference', 8.684504453903735 * 2 / 5)],
+)
+def test_logit_loss_golden(reduction, expected):
+  loss = jax.jit(functools.partial(distill.logit_loss, reduction=reduction))
+  np.testing.assert_allclose(loss(STUDENT, TEACHER), expected, rtol=1e-6)
+  assert loss(TEACHER, TEACHER) == 0
+  half = loss(STUDENT.astype(jnp.bfloat16), TEACHER.astype(jnp.bfloat16))
+  assert half.dtype == jnp.float32
+  np.testing.assert_allclose(half, expected, rtol=2e-2)
+
+
+def test_logit_loss_gradient_is_the_gap():
+  by_student, by_teacher = jax.grad(distill.logit_loss, argnums=(0, 1))(
+    STUDENT, TEACHER
+  )
+  np.testing.assert_allclose(by_student, (STUDENT - TEACHER) / 4, rtol=1e-6)
+  assert not np.any(by_teacher)
+
+
 def test_bad_options():
+  with pytest.raises(InputError, match="reduction is 'mean'"):
+    distill.logit_loss(STUDENT, TEACHER, reduction='mean')
+  with pytest.raises(InputError, match="reduction is 'mean'"):
+    distill.hinton_loss(STUDENT, TEACHER, LABELS, reduction='mean')
   with pytest.raises(InputError, match='temperature is 0'):
     soft(temperature=0)
   with pytest.raises(InputError, match='hard_weight is 2'):
