@@ -62,7 +62,7 @@ def test_a_folder_changes_nothing(tmp_path):
   assert history == same
 
 
-def wait_for(condition, process, seconds=60):
+def wait_for(condition, process, seconds=600):
   end = time.monotonic() + seconds
   while not condition():
     assert process.poll() is None, process.communicate()[0]
