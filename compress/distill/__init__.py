@@ -21,6 +21,15 @@ from compress.distill.heads import cosface_logits as cosface_logits
 from compress.distill.heads import cosface_loss as cosface_loss
 from compress.distill.heads import cosines as cosines
 from compress.distill.heads import init_head as init_head
+from compress.distill.hints import Adapter as Adapter
+from compress.distill.hints import Regressor as Regressor
+from compress.distill.hints import adapt as adapt
+from compress.distill.hints import hint_loss as hint_loss
+from compress.distill.hints import init_adapter as init_adapter
+from compress.distill.hints import init_regressor as init_regressor
+from compress.distill.hints import regress as regress
+from compress.distill.maps import adaptive_average_pool as adaptive_average_pool
+from compress.distill.maps import match_places as match_places
 from compress.distill.response import cross_entropy as cross_entropy
 from compress.distill.response import hinton_loss as hinton_loss
 from compress.distill.response import logit_loss as logit_loss
