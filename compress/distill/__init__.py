@@ -3,6 +3,14 @@
 from compress.distill.attention import attention_loss as attention_loss
 from compress.distill.attention import attention_map as attention_map
 from compress.distill.attention import restoration_loss as restoration_loss
+from compress.distill.contrastive import CRDMemory as CRDMemory
+from compress.distill.contrastive import crd_embed as crd_embed
+from compress.distill.contrastive import crd_loss as crd_loss
+from compress.distill.contrastive import info_nce_loss as info_nce_loss
+from compress.distill.contrastive import init_crd as init_crd
+from compress.distill.contrastive import init_crd_memory as init_crd_memory
+from compress.distill.contrastive import nce_loss as nce_loss
+from compress.distill.contrastive import sample_negatives as sample_negatives
 from compress.distill.cosine import cosine_feature_loss as cosine_feature_loss
 from compress.distill.cosine import init_projection as init_projection
 from compress.distill.ekd import ONE_IN as ONE_IN
