@@ -45,3 +45,9 @@ from compress.distill.response import soft_target_loss as soft_target_loss
 from compress.distill.sampler import BatchShape as BatchShape
 from compress.distill.sampler import identity_balanced as identity_balanced
 from compress.distill.taps import tap_features as tap_features
+from compress.distill.gap import Gap as Gap
+from compress.distill.gap import agreement as agreement
+from compress.distill.gap import (
+from compress.distill.gap import fidelity_divergence as fidelity_divergence
+from compress.distill.gap import share_won_back as share_won_back
+from compress.distill.gap import teacher_student_gap as teacher_student_gap
