@@ -51,3 +51,5 @@ from compress.distill.gap import (
 from compress.distill.gap import fidelity_divergence as fidelity_divergence
 from compress.distill.gap import share_won_back as share_won_back
 from compress.distill.gap import teacher_student_gap as teacher_student_gap
+from compress.distill.noisy_teacher import noisy_logits as noisy_logits
+from compress.distill.noisy_teacher import (
