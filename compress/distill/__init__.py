@@ -53,3 +53,11 @@ from compress.distill.gap import share_won_back as share_won_back
 from compress.distill.gap import teacher_student_gap as teacher_student_gap
 from compress.distill.noisy_teacher import noisy_logits as noisy_logits
 from compress.distill.noisy_teacher import (
+from compress.distill.professor import Refined as Refined
+from compress.distill.professor import (
+from compress.distill.professor import discriminator_loss as discriminator_loss
+from compress.distill.professor import init_discriminator as init_discriminator
+from compress.distill.professor import init_professor as init_professor
+from compress.distill.professor import professor_loss as professor_loss
+from compress.distill.professor import (
+from compress.distill.professor import refine as refine
