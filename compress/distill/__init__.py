@@ -61,3 +61,10 @@ from compress.distill.professor import init_professor as init_professor
 from compress.distill.professor import professor_loss as professor_loss
 from compress.distill.professor import (
 from compress.distill.professor import refine as refine
+from compress.distill.sequence import beam_search as beam_search
+from compress.distill.sequence import nearest_hypothesis as nearest_hypothesis
+from compress.distill.sequence import sequence_loss as sequence_loss
+from compress.distill.sequence import sequence_nll as sequence_nll
+from compress.distill.sequence import smoothed_bleu as smoothed_bleu
+from compress.distill.sequence import until_end as until_end
+from compress.distill.sequence import word_loss as word_loss
