@@ -68,3 +68,8 @@ from compress.distill.sequence import sequence_nll as sequence_nll
 from compress.distill.sequence import smoothed_bleu as smoothed_bleu
 from compress.distill.sequence import until_end as until_end
 from compress.distill.sequence import word_loss as word_loss
+from compress.distill.subclass import even_owners as even_owners
+from compress.distill.subclass import fold_subclasses as fold_subclasses
+from compress.distill.subclass import spread_loss as spread_loss
+from compress.distill.subclass import subclass_loss as subclass_loss
+from compress.distill.subclass import (
