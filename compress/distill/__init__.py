@@ -73,3 +73,8 @@ from compress.distill.subclass import fold_subclasses as fold_subclasses
 from compress.distill.subclass import spread_loss as spread_loss
 from compress.distill.subclass import subclass_loss as subclass_loss
 from compress.distill.subclass import (
+from compress.distill.label_smoothing import (
+from compress.distill.label_smoothing import (
+from compress.distill.label_smoothing import smooth_labels as smooth_labels
+from compress.distill.label_smoothing import virtual_teacher as virtual_teacher
+from compress.distill.label_smoothing import (
