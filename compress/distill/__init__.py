@@ -23,6 +23,14 @@ from compress.distill.ekd import init_ekd as init_ekd
 from compress.distill.ekd import soft_rank as soft_rank
 from compress.distill.embedding import embedding_loss as embedding_loss
 from compress.distill.embedding import normalize as normalize
+from compress.distill.gap import Gap as Gap
+from compress.distill.gap import agreement as agreement
+from compress.distill.gap import (
+  average_relative_improvement as average_relative_improvement,
+)
+from compress.distill.gap import fidelity_divergence as fidelity_divergence
+from compress.distill.gap import share_won_back as share_won_back
+from compress.distill.gap import teacher_student_gap as teacher_student_gap
 from compress.distill.heads import arcface_logits as arcface_logits
 from compress.distill.heads import arcface_loss as arcface_loss
 from compress.distill.heads import cosface_logits as cosface_logits
@@ -36,31 +44,41 @@ from compress.distill.hints import hint_loss as hint_loss
 from compress.distill.hints import init_adapter as init_adapter
 from compress.distill.hints import init_regressor as init_regressor
 from compress.distill.hints import regress as regress
+from compress.distill.label_smoothing import (
+  label_smoothing_loss as label_smoothing_loss,
+)
+from compress.distill.label_smoothing import (
+  self_distillation_loss as self_distillation_loss,
+)
+from compress.distill.label_smoothing import smooth_labels as smooth_labels
+from compress.distill.label_smoothing import virtual_teacher as virtual_teacher
+from compress.distill.label_smoothing import (
+  virtual_teacher_loss as virtual_teacher_loss,
+)
 from compress.distill.maps import adaptive_average_pool as adaptive_average_pool
 from compress.distill.maps import match_places as match_places
+from compress.distill.noisy_teacher import noisy_logits as noisy_logits
+from compress.distill.noisy_teacher import (
+  noisy_teacher_loss as noisy_teacher_loss,
+)
+from compress.distill.professor import Refined as Refined
+from compress.distill.professor import (
+  class_likeness_kept as class_likeness_kept,
+)
+from compress.distill.professor import discriminator_loss as discriminator_loss
+from compress.distill.professor import init_discriminator as init_discriminator
+from compress.distill.professor import init_professor as init_professor
+from compress.distill.professor import professor_loss as professor_loss
+from compress.distill.professor import (
+  professor_student_loss as professor_student_loss,
+)
+from compress.distill.professor import refine as refine
 from compress.distill.response import cross_entropy as cross_entropy
 from compress.distill.response import hinton_loss as hinton_loss
 from compress.distill.response import logit_loss as logit_loss
 from compress.distill.response import soft_target_loss as soft_target_loss
 from compress.distill.sampler import BatchShape as BatchShape
 from compress.distill.sampler import identity_balanced as identity_balanced
-from compress.distill.taps import tap_features as tap_features
-from compress.distill.gap import Gap as Gap
-from compress.distill.gap import agreement as agreement
-from compress.distill.gap import (
-from compress.distill.gap import fidelity_divergence as fidelity_divergence
-from compress.distill.gap import share_won_back as share_won_back
-from compress.distill.gap import teacher_student_gap as teacher_student_gap
-from compress.distill.noisy_teacher import noisy_logits as noisy_logits
-from compress.distill.noisy_teacher import (
-from compress.distill.professor import Refined as Refined
-from compress.distill.professor import (
-from compress.distill.professor import discriminator_loss as discriminator_loss
-from compress.distill.professor import init_discriminator as init_discriminator
-from compress.distill.professor import init_professor as init_professor
-from compress.distill.professor import professor_loss as professor_loss
-from compress.distill.professor import (
-from compress.distill.professor import refine as refine
 from compress.distill.sequence import beam_search as beam_search
 from compress.distill.sequence import nearest_hypothesis as nearest_hypothesis
 from compress.distill.sequence import sequence_loss as sequence_loss
@@ -73,8 +91,6 @@ from compress.distill.subclass import fold_subclasses as fold_subclasses
 from compress.distill.subclass import spread_loss as spread_loss
 from compress.distill.subclass import subclass_loss as subclass_loss
 from compress.distill.subclass import (
-from compress.distill.label_smoothing import (
-from compress.distill.label_smoothing import (
-from compress.distill.label_smoothing import smooth_labels as smooth_labels
-from compress.distill.label_smoothing import virtual_teacher as virtual_teacher
-from compress.distill.label_smoothing import (
+  subclass_teacher_loss as subclass_teacher_loss,
+)
+from compress.distill.taps import tap_features as tap_features
