@@ -86,6 +86,11 @@ from compress.distill.sequence import sequence_nll as sequence_nll
 from compress.distill.sequence import smoothed_bleu as smoothed_bleu
 from compress.distill.sequence import until_end as until_end
 from compress.distill.sequence import word_loss as word_loss
+from compress.distill.similarity import Embeds as Embeds
+from compress.distill.similarity import correlation_loss as correlation_loss
+from compress.distill.similarity import init_embeds as init_embeds
+from compress.distill.similarity import probabilistic_loss as probabilistic_loss
+from compress.distill.similarity import similarity_loss as similarity_loss
 from compress.distill.subclass import even_owners as even_owners
 from compress.distill.subclass import fold_subclasses as fold_subclasses
 from compress.distill.subclass import spread_loss as spread_loss

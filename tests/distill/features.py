@@ -69,7 +69,7 @@ def check_loss(loss, student, teacher):
   np.testing.assert_allclose(value, both(*again)[0], rtol=1e-5)
   assert all(leaf.dtype == jnp.bfloat16 for leaf in jax.tree.leaves(slope))
   seeds = tree(lambda x: jnp.stack([x, x]), student)
-  several = jax.vmap(loss, in_axes=(0, None))(seeds, teacher)
+  several = jax.jit(jax.vmap(loss, in_axes=(0, None)))(seeds, teacher)
   np.testing.assert_allclose(several, loss(student, teacher), rtol=2e-5)
 
 
