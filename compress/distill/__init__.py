@@ -73,6 +73,13 @@ from compress.distill.professor import (
   professor_student_loss as professor_student_loss,
 )
 from compress.distill.professor import refine as refine
+from compress.distill.relational import (
+  relational_angle_loss as relational_angle_loss,
+)
+from compress.distill.relational import (
+  relational_distance_loss as relational_distance_loss,
+)
+from compress.distill.relational import relational_loss as relational_loss
 from compress.distill.response import cross_entropy as cross_entropy
 from compress.distill.response import hinton_loss as hinton_loss
 from compress.distill.response import logit_loss as logit_loss
