@@ -70,21 +70,15 @@ def init_crd(
 
   def dense(key, size):
     bound = 1 / math.sqrt(size)
+    bounds = {'minval': -bound, 'maxval': bound}
     keys = jax.random.split(key)
     return {
-      'kernel': jax.random.uniform(
-        keys[0], (size, width), minval=-bound, maxval=bound
-      ),
-      'bias': jax.random.uniform(
-        keys[1], (width,), minval=-bound, maxval=bound
-      ),
+      'kernel': jax.random.uniform(keys[0], (size, width), **bounds),
+      'bias': jax.random.uniform(keys[1], (width,), **bounds),
     }
 
-  keys = jax.random.split(key)
-  return {
-    'student': dense(keys[0], student),
-    'teacher': dense(keys[1], teacher),
-  }
+  ours, theirs = jax.random.split(key)
+  return {'student': dense(ours, student), 'teacher': dense(theirs, teacher)}
 
 
 def init_crd_memory(
@@ -106,14 +100,8 @@ def init_crd_memory(
   student, teacher = jax.random.uniform(
     key, (2, examples, width), minval=-1.0, maxval=1.0
   )
-  zero = jnp.zeros((), jnp.float32)
-  return CRDMemory(
-    normalize(student),
-    normalize(teacher),
-    zero,
-    zero,
-    jnp.zeros((), jnp.int32),
-  )
+  zero, count = jnp.float32(0), jnp.int32(0)
+  return CRDMemory(normalize(student), normalize(teacher), zero, zero, count)
 
 
 def crd_embed(features: jax.Array, params: dict[str, jax.Array]) -> jax.Array:
@@ -133,15 +121,14 @@ def sample_negatives(
 ) -> jax.Array:
   """For every image of a batch, others to tell it from: of other classes.
 
-  Without replacement where every class leaves `count` others, as in the
-  authors' code; else with. Takes `B * M` floats on the way.
+  Without replacement where every class leaves `count` others, else with, as in
+  the authors' code. Takes `B * M` floats on the way.
 
   Args:
     key: a PRNG key.
     indices: int `[B]`, of the batch's images in the training set.
-    labels: int `[M]` of the whole training set, a host array: which way is
-      taken is settled before anything is traced. `np.arange(M)` where there
-      are no classes.
+    labels: int `[M]` of the training set, a host array, as it settles which
+      way is taken; `np.arange(M)` where there are no classes.
     count: K; the paper's 16384 for M = 50000.
 
   Returns:
@@ -198,14 +185,11 @@ def nce_loss(
   """
   chex.assert_rank([positive, negative], [1, 2])
   scale = jax.lax.stop_gradient(scale.astype(jnp.float32))
-  count = negative.shape[1]
-  noise = math.log(count / examples)
   # log h / (h + K / M) is log_sigmoid of the difference of logarithms. The
   # authors' 1e-7 beside both is left out: nothing can divide by zero here.
-  above = positive.astype(jnp.float32) / temperature - jnp.log(scale) - noise
-  below = negative.astype(jnp.float32) / temperature - jnp.log(scale) - noise
-  found = jax.nn.log_sigmoid(above)
-  told = jax.nn.log_sigmoid(-below)
+  level = jnp.log(scale) + math.log(negative.shape[1] / examples)
+  found = jax.nn.log_sigmoid(positive.astype(jnp.float32) / temperature - level)
+  told = jax.nn.log_sigmoid(level - negative.astype(jnp.float32) / temperature)
   if where is not None:
     told = jnp.where(where, told, 0.0)
   return -jnp.mean(found + told.sum(axis=1))
@@ -359,13 +343,8 @@ def _matmul(a, b):
 
 def _remember(bank, indices, fresh, momentum):
   """The bank with the batch's rows moved; no gradient, no order of writes."""
-  old = bank[indices]
-  new = normalize(momentum * old + (1 - momentum) * fresh)
-  new = jax.lax.stop_gradient(new)
-  place = jnp.arange(len(indices))
-  again = (indices[:, None] == indices[None, :]) & (
-    place[:, None] < place[None, :]
-  )
-  outside = jnp.asarray(bank.shape[0], indices.dtype)
-  rows = jnp.where(again.any(axis=1), outside, indices)
-  return bank.at[rows].set(new, mode='drop')
+  new = normalize(momentum * bank[indices] + (1 - momentum) * fresh)
+  # Of an image twice in the batch, all but the last are written nowhere.
+  again = jnp.triu(indices[:, None] == indices[None, :], 1).any(axis=1)
+  rows = jnp.where(again, jnp.asarray(len(bank), indices.dtype), indices)
+  return bank.at[rows].set(jax.lax.stop_gradient(new), mode='drop')
