@@ -86,6 +86,7 @@ from compress.distill.response import logit_loss as logit_loss
 from compress.distill.response import soft_target_loss as soft_target_loss
 from compress.distill.sampler import BatchShape as BatchShape
 from compress.distill.sampler import identity_balanced as identity_balanced
+from compress.distill.selectivity import selectivity_loss as selectivity_loss
 from compress.distill.sequence import beam_search as beam_search
 from compress.distill.sequence import nearest_hypothesis as nearest_hypothesis
 from compress.distill.sequence import sequence_loss as sequence_loss
