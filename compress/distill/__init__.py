@@ -73,6 +73,20 @@ from compress.distill.professor import (
   professor_student_loss as professor_student_loss,
 )
 from compress.distill.professor import refine as refine
+from compress.distill.regression_tree import RegressionTree as RegressionTree
+from compress.distill.regression_tree import (
+  fit_regression_tree as fit_regression_tree,
+)
+from compress.distill.regression_tree import (
+  regression_tree_leaf as regression_tree_leaf,
+)
+from compress.distill.regression_tree import (
+  regression_tree_nbytes as regression_tree_nbytes,
+)
+from compress.distill.regression_tree import (
+  regression_tree_predict as regression_tree_predict,
+)
+from compress.distill.regression_tree import tree_targets as tree_targets
 from compress.distill.relational import (
   relational_angle_loss as relational_angle_loss,
 )
@@ -99,6 +113,14 @@ from compress.distill.similarity import correlation_loss as correlation_loss
 from compress.distill.similarity import init_embeds as init_embeds
 from compress.distill.similarity import probabilistic_loss as probabilistic_loss
 from compress.distill.similarity import similarity_loss as similarity_loss
+from compress.distill.soft_tree import SoftTree as SoftTree
+from compress.distill.soft_tree import SoftTreePrediction as SoftTreePrediction
+from compress.distill.soft_tree import SoftTreeState as SoftTreeState
+from compress.distill.soft_tree import balance_penalty as balance_penalty
+from compress.distill.soft_tree import init_soft_tree as init_soft_tree
+from compress.distill.soft_tree import soft_tree_loss as soft_tree_loss
+from compress.distill.soft_tree import soft_tree_paths as soft_tree_paths
+from compress.distill.soft_tree import soft_tree_predict as soft_tree_predict
 from compress.distill.subclass import even_owners as even_owners
 from compress.distill.subclass import fold_subclasses as fold_subclasses
 from compress.distill.subclass import spread_loss as spread_loss
