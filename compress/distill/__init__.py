@@ -23,6 +23,8 @@ from compress.distill.ekd import init_ekd as init_ekd
 from compress.distill.ekd import soft_rank as soft_rank
 from compress.distill.embedding import embedding_loss as embedding_loss
 from compress.distill.embedding import normalize as normalize
+from compress.distill.flow import flow_loss as flow_loss
+from compress.distill.flow import flow_matrix as flow_matrix
 from compress.distill.gap import Gap as Gap
 from compress.distill.gap import agreement as agreement
 from compress.distill.gap import (
