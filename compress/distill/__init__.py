@@ -3,6 +3,8 @@
 from compress.distill.attention import attention_loss as attention_loss
 from compress.distill.attention import attention_map as attention_map
 from compress.distill.attention import restoration_loss as restoration_loss
+from compress.distill.boundary import boundary_loss as boundary_loss
+from compress.distill.boundary import init_connectors as init_connectors
 from compress.distill.contrastive import CRDMemory as CRDMemory
 from compress.distill.contrastive import crd_embed as crd_embed
 from compress.distill.contrastive import crd_loss as crd_loss
