@@ -31,6 +31,9 @@ import jax.numpy as jnp
 
 from compress.errors import InputError
 
+# Mean probability below which a node has no alpha.
+_REACHED = 1e-12
+
 
 class SoftTree(NamedTuple):
   """A soft decision tree of depth d over D inputs and K classes.
@@ -226,10 +229,9 @@ def balance_penalty(
   depths = _depths(arrived.size)
   if state is not None:
     right, arrived = _moved(state, right, arrived, window * 2.0**depths)
-  # A node that nothing reaches is not judged; one that splits nothing is,
-  # but finitely.
-  tiny = jnp.finfo(jnp.float32).tiny
-  reached = arrived > tiny
+  # A node that nothing reaches is not judged (the derivative of its alpha has
+  # the square of `arrived` below); one that splits nothing is, but finitely.
+  reached = arrived > _REACHED
   alpha = jnp.where(reached, right, 0.5) / jnp.where(reached, arrived, 1.0)
   alpha = jnp.clip(alpha, min=1e-6, max=1 - 1e-6)
   each = -0.5 * (jnp.log(alpha) + jnp.log1p(-alpha))
