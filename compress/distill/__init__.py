@@ -133,3 +133,7 @@ from compress.distill.subclass import (
   subclass_teacher_loss as subclass_teacher_loss,
 )
 from compress.distill.taps import tap_features as tap_features
+from compress.distill.variational import Variational as Variational
+from compress.distill.variational import init_variational as init_variational
+from compress.distill.variational import learned_variance as learned_variance
+from compress.distill.variational import variational_loss as variational_loss
