@@ -25,6 +25,13 @@ from compress.distill.ekd import init_ekd as init_ekd
 from compress.distill.ekd import soft_rank as soft_rank
 from compress.distill.embedding import embedding_loss as embedding_loss
 from compress.distill.embedding import normalize as normalize
+from compress.distill.factor import Paraphraser as Paraphraser
+from compress.distill.factor import Translator as Translator
+from compress.distill.factor import extract_factors as extract_factors
+from compress.distill.factor import factor_loss as factor_loss
+from compress.distill.factor import init_paraphraser as init_paraphraser
+from compress.distill.factor import init_translator as init_translator
+from compress.distill.factor import reconstruction_loss as reconstruction_loss
 from compress.distill.flow import flow_loss as flow_loss
 from compress.distill.flow import flow_matrix as flow_matrix
 from compress.distill.gap import Gap as Gap
