@@ -122,6 +122,15 @@ def test_embedded_features_of_different_width():
   )
 
 
+def test_features_that_agree_are_not_moved():
+  student, teacher = vectors()
+  slope = jax.grad(distill.correlation_loss)(
+    student.at[:, 2].set(teacher[:, 2]), teacher, reduction='reference'
+  )
+  np.testing.assert_array_equal(slope[:, 2], 0)
+  assert (np.abs(slope[:, 0]) > 0).all()
+
+
 def test_gradients_types_devices():
   def loss(ours, theirs):
     simple = distill.correlation_loss(ours, theirs, reduction='reference')
