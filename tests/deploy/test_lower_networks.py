@@ -9,6 +9,7 @@ from compress.packed import unpack_tree
 from experiments.faces import exported, networks, people
 from experiments.faces import student as student_lib
 from experiments.faces.recipe import Recipe
+from tests.deploy.processor import exact_products
 
 
 def small_iresnet():
@@ -39,6 +40,7 @@ NETWORKS = {
 }
 
 
+@exact_products
 @pytest.mark.slow
 @pytest.mark.parametrize('bits', [8, 4])
 @pytest.mark.parametrize('name', NETWORKS)

@@ -11,6 +11,7 @@ from compress import deploy, graph, models, quantize
 from compress.errors import InputError
 from compress.models.layers import PReLU
 from compress.packed import Dense, Quantized, is_packed, unpack_tree
+from tests.deploy.processor import exact_products
 from tests.experiments.small_network import SIDE, photographs, small_network
 
 ACTIVATION = quantize.AffineSpec(symmetric=False, bounds='unsigned')
@@ -128,6 +129,7 @@ def test_a_float_network_gives_the_same(count):
   assert census(model)['Transpose'] == 1
 
 
+@exact_products
 @pytest.mark.parametrize('convex', [True, False])
 def test_a_quantized_network_gives_what_was_simulated(convex, tmp_path):
   apply, variables = chain(convex)
@@ -146,6 +148,7 @@ def test_a_quantized_network_gives_what_was_simulated(convex, tmp_path):
   assert ops['Transpose'] <= 1
 
 
+@exact_products
 @pytest.mark.parametrize(
   'spec',
   [
@@ -165,6 +168,7 @@ def test_narrow_grids(spec):
   assert alike(out, simulate(2 * x))
 
 
+@exact_products
 def test_a_residual_network_is_integer_in_every_product(tmp_path):
   network = small_network()
   x = photographs()[0].astype(np.float32)

@@ -8,6 +8,7 @@ from compress.deploy.chains import users_of
 from compress.deploy.network import read_network
 from compress.models.layers import PReLU
 from tests.deploy import test_onnx_export as example
+from tests.deploy.processor import exact_products
 
 
 class Block(nn.Module):
@@ -51,6 +52,7 @@ def test_the_layer_before_a_strided_shortcut_is_strided():
   ]
 
 
+@exact_products
 def test_the_result_is_that_of_onnxruntime():
   apply, tree, given, x = block()
   model = deploy.to_onnx(apply, tree, x, **given)
