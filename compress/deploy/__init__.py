@@ -3,6 +3,7 @@
 from compress.deploy.lower import Lowered as Lowered
 from compress.deploy.lower import lower as lower
 from compress.deploy.onnx_export import to_onnx as to_onnx
+from compress.deploy.session import SESSION_CONFIG as SESSION_CONFIG
 from compress.deploy.session import open_session as open_session
 from compress.deploy.stablehlo import Program as Program
 from compress.deploy.stablehlo import compile_program as compile_program

@@ -18,6 +18,16 @@ import numpy as np
 
 from compress import packed as packed_lib
 from compress import quantize
+from compress.deploy.arithmetic import (
+  PAIRS,
+  UNARY,
+  code,
+  code_bits,
+  exact_parts,
+  like,
+  product,
+  quotient,
+)
 from compress.deploy.chains import stem_of
 from compress.deploy.network import read_network
 from compress.deploy.nodes import Node
@@ -27,57 +37,7 @@ from compress.errors import InputError
 from compress.packed import Dense, Quantized
 from compress.quantize import AffineSpec, QParams
 
-_EXACT = 2**24
-"""Integers below this are exact in float32, and so are their sums."""
-
 _NUMBERS = ('NHWC', 'HWIO', 'NHWC')
-
-
-def _quotient(left: jax.Array, right: jax.Array) -> jax.Array:
-  """`left / right`, rounded once.
-
-  XLA multiplies by the reciprocal where it sees a divisor broadcast, and makes
-  one division of two.
-  """
-  left, right = jnp.broadcast_arrays(left, right)
-  left, right = jax.lax.optimization_barrier((left, right))
-  return left / right
-
-
-def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-  """`left right`, rounded before anything is added to it.
-
-  Compilers contract a product and a sum to one operation of one rounding, over
-  barriers too; not over a maximum that may change an infinity.
-  """
-  product = left * _like(right, left)
-  return jnp.maximum(product, np.finfo(np.float32).min)
-
-
-def _like(value: jax.Array, x: jax.Array) -> jax.Array:
-  """A constant of one example, or of channels, with as many axes as `x`."""
-  return value.reshape((1,) * (x.ndim - value.ndim) + value.shape)
-
-
-_PAIRS = {
-  'add': jnp.add,
-  'sub': jnp.subtract,
-  'mul': _product,
-  'div': _quotient,
-  'max': jnp.maximum,
-  'min': jnp.minimum,
-}
-_UNARY = {
-  'exp': jnp.exp,
-  'log': jnp.log,
-  'logistic': jax.nn.sigmoid,
-  'neg': jnp.negative,
-  'sqrt': jnp.sqrt,
-  'tanh': jnp.tanh,
-  'abs': jnp.abs,
-  'erf': jax.lax.erf,
-  'square': jnp.square,
-}
 
 
 class Lowered(NamedTuple):
@@ -142,8 +102,7 @@ def lower(
   def evaluate(values, inputs):
     given = dict(zip(nodes, jax.tree.leaves(inputs), strict=True))
     network = _Network(plan, values, given)
-    for node in plan.needed:
-      network.codes(node) if node.op == 'quantize' else network.float(node)
+    plan.evaluate_blocks(network.codes, network.float)
     results = tuple(network.float(node) for node in outputs)
     return results if len(results) > 1 else results[0]
 
@@ -213,7 +172,7 @@ class _Network:
     found = self.plan.requantized(node)
     if found is None:
       scale = self.values.take(node, 'scale', np.float32(q.scale))
-      return _code(_quotient(self.float(node.inputs[0]), scale), q)
+      return code(quotient(self.float(node.inputs[0]), scale), q)
     root, how, kernels = found
     parts = []
     for i, kernel in enumerate(kernels):
@@ -222,7 +181,7 @@ class _Network:
       total = self.total(node, root, kernel, str(i) if i else '')
       name = f'multiplier{i or ""}'
       multiplier = self.values.take(node, name, multiplier.astype(np.float32))
-      parts.append(_code(total * _like(multiplier, total), q))
+      parts.append(code(total * like(multiplier, total), q))
     if how == 'max':
       return jnp.maximum(*parts)
     if how == 'min':
@@ -238,9 +197,9 @@ class _Network:
     same = (kernel.codes == root['weight'].codes).all(axis=axes)
     if not same.all():
       mask = self.values.take(owner, f'mask{suffix}', same.astype(np.int32))
-      total = total * _like(mask, total)
+      total = total * like(mask, total)
     bias = self.values.take(owner, f'bias{suffix}', kernel.bias)
-    return (total + _like(bias, total)).astype(jnp.float32)
+    return (total + like(bias, total)).astype(jnp.float32)
 
   def sum(self, root: Node) -> jax.Array:
     """The integer sums of a layer of codes, int32."""
@@ -251,14 +210,16 @@ class _Network:
   def make_sum(self, root: Node) -> jax.Array:
     source, codes = root.inputs[0], root['weight'].codes
     q = source['q']
-    kernel = Quantized(codes, np.ones((), np.float32), None, bits=_bits(codes))
+    kernel = Quantized(
+      codes, np.ones((), np.float32), None, bits=code_bits(codes)
+    )
     kernel = self.values.take(root, 'kernel', kernel)
     zero = self.values.take(source, 'zero', np.float32(q.zero))
     x = self.codes(source).astype(jnp.float32) - zero
     largest = max(q.high - q.zero, q.zero - q.low, 1)
     axis = codes.ndim - 2
     parts = []
-    for start, stop in _parts(codes, axis, largest):
+    for start, stop in exact_parts(codes, axis, largest):
       part = jax.lax.slice_in_dim(kernel, start, stop, axis=axis)
       values = x
       if (start, stop) != (0, codes.shape[axis]):
@@ -274,8 +235,8 @@ class _Network:
     if node.op == 'constant':
       found = self.plan.fused(node)
       return self.layer(*found) if found else self.constants(node)
-    if node.op in _UNARY:
-      return _UNARY[node.op](self.float(node.inputs[0]))
+    if node.op in UNARY:
+      return UNARY[node.op](self.float(node.inputs[0]))
     method = getattr(self, f'float_{node.op}', None)
     if method is None:
       raise InputError(f'{node.where}: it cannot be lowered')
@@ -288,13 +249,13 @@ class _Network:
       kernel = float_kernel(weight, line, q, stem_of(node))
       scale = np.float32(q.scale) * kernel.scale
       scale = self.values.take(node, 'multiplier', scale)
-      return _product(self.total(node, node, kernel), scale)
+      return product(self.total(node, node, kernel), scale)
     if is_integer(node):
       gain = 1 if line is None else line.gain
       scale = source['q'].scale * (weight.scale * gain).astype(np.float32)
       out = self.sum(node).astype(jnp.float32)
       scale = self.values.take(node, 'multiplier', scale)
-      out = _product(out, scale)
+      out = product(out, scale)
     else:
       kernel = weight.values()
       if line is not None:
@@ -303,7 +264,7 @@ class _Network:
       out = _layer(node, self.float(source), kernel)
     if line is not None and line.shift.any():
       shift = line.shift.astype(np.float32)
-      out = out + _like(self.values.take(node, 'shift', shift), out)
+      out = out + like(self.values.take(node, 'shift', shift), out)
     return out
 
   def constants(self, node: Node) -> jax.Array:
@@ -311,30 +272,30 @@ class _Network:
     if found is None:
       x = self.float(node.inputs[0])
       value = self.values.take(node, 'value', node['value'])
-      value = _like(value, x)
+      value = like(value, x)
       pair = (value, x) if node['swapped'] else (x, value)
-      return _PAIRS[node['kind']](*pair)
+      return PAIRS[node['kind']](*pair)
     source, (gain, shift) = found
     gain = self.values.take(node, 'gain', gain.astype(np.float32))
     shift = self.values.take(node, 'shift', shift.astype(np.float32))
-    out = _product(self.float(source), gain)
-    return out + _like(shift, out)
+    out = product(self.float(source), gain)
+    return out + like(shift, out)
 
   def float_prelu(self, node: Node) -> jax.Array:
     x, slope = self.float(node.inputs[0]), node['slope']
     if not slope.any():
       return jnp.maximum(x, 0)
-    given = _like(self.values.take(node, 'slope', slope), x)
+    given = like(self.values.take(node, 'slope', slope), x)
     if (slope <= 1).all():
       return jnp.maximum(x, x * given)
     if (slope >= 1).all():
       return jnp.minimum(x, x * given)
     rest = self.values.take(node, 'rest', np.float32(1) - slope)
-    return _product(x, given) + _product(jnp.maximum(x, 0), rest)
+    return product(x, given) + product(jnp.maximum(x, 0), rest)
 
   def float_pair(self, node: Node) -> jax.Array:
     left, right = (self.float(x) for x in node.inputs)
-    return _PAIRS[node['kind']](left, right)
+    return PAIRS[node['kind']](left, right)
 
   def float_quantize(self, node: Node) -> jax.Array:
     q = node['q']
@@ -383,32 +344,3 @@ def _layer(node: Node, x: jax.Array, kernel: jax.Array) -> jax.Array:
     dimension_numbers=_NUMBERS,
     feature_group_count=node['groups'],
   )
-
-
-def _code(value: jax.Array, q) -> jax.Array:
-  """Values in units of a grid's step, as codes; NaN is the lowest."""
-  code = jnp.round(value) + np.float32(q.zero)
-  return jnp.clip(code, q.low, q.high).astype(jnp.uint8)
-
-
-def _bits(codes: np.ndarray) -> int:
-  """The fewest bits, at least 2, that two's complement codes fit in."""
-  if not codes.size:
-    return 2
-  low, high = int(codes.min()), int(codes.max())
-  return max(2, 1 + max(high, -low - 1, 0).bit_length())
-
-
-def _parts(codes: np.ndarray, axis: int, largest: int):
-  """Cuts the input channels so that no sum of a part can reach 2^24."""
-  channels = codes.shape[axis]
-  others = tuple(i for i in range(codes.ndim - 1) if i != axis)
-  weight = np.abs(codes.astype(np.int64)).sum(axis=others)
-  bounds = np.cumsum(weight * largest, axis=0)
-  starts, begun = [0], np.zeros(codes.shape[-1], np.int64)
-  if bounds[-1].max() >= _EXACT:
-    for i in range(1, channels):
-      if (bounds[i] - begun).max() >= _EXACT:
-        starts.append(i)
-        begun = bounds[i - 1]
-  return list(zip(starts, [*starts[1:], channels], strict=True))

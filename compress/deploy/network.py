@@ -162,7 +162,6 @@ class _Reader:
       kind=kind,
       value=value,
       swapped=swapped,
-      leaf=known.leaf,
     )
 
   def visit_name(self, step, x):

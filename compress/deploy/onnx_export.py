@@ -119,8 +119,7 @@ def to_onnx(
     given.append(
       helper.make_tensor_value_info(label, kind, ['batch', *node.shape])
     )
-  for node in writer.plan.needed:
-    writer.codes(node) if node.op == 'quantize' else writer.float(node)
+  writer.plan.evaluate_blocks(writer.codes, writer.float)
   results = []
   for i, node in enumerate(outputs):
     label = writer.name('embedding' if len(outputs) == 1 else f'output{i}')

@@ -1,7 +1,8 @@
 """Which operations of a network become one integer operation."""
 
 import collections
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,7 +41,6 @@ class Plan:
   Attributes:
     users: which nodes read each; None stands for the model's output.
     readers: how many they are.
-    needed: quantizers and sums, in order of evaluation.
   """
 
   def __init__(self, outputs: list[Node]):
@@ -48,12 +48,28 @@ class Plan:
     self.readers = collections.Counter(
       {node: len(users) for node, users in self.users.items()}
     )
-    # Values that are needed whatever reads them; writing these first keeps
-    # recursion within a block of the network.
-    self.needed = [
+    self._needed = [
       node for node in in_order(outputs) if node.op in ('quantize', 'pair')
     ]
+    self._requantized: dict[Node, Requantized | None] = {}
     self._inner: dict[Node, Node] = {}
+
+  def evaluate_blocks(
+    self, codes: Callable[[Node], Any], value: Callable[[Node], Any]
+  ) -> None:
+    """Evaluates quantizers and sums in order, which some reader will need.
+
+    What is behind them finds them done, so that recursion stays in a block.
+
+    Args:
+      codes: evaluates a quantizer.
+      value: evaluates a node as floats.
+    """
+    for node in self._needed:
+      if node.op == 'quantize':
+        codes(node)
+      else:
+        value(node)
 
   def fused(self, node: Node) -> tuple[Node, Line] | None:
     """The layer before a chain of constants that nothing else reads."""
@@ -87,12 +103,16 @@ class Plan:
     if node not in self._inner:
       (value,) = source.inputs
       inner = Node('quantize', (value,), value.shape, node.where, node.given)
-      self.readers[inner] = 1
       self._inner[node] = inner
     return self._inner[node]
 
   def requantized(self, node: Node) -> Requantized | None:
     """The integer convolution that gives a quantizer its codes, or None."""
+    if node not in self._requantized:
+      self._requantized[node] = self._make_requantized(node)
+    return self._requantized[node]
+
+  def _make_requantized(self, node: Node) -> Requantized | None:
     found = self.bent(node)
     if found is None:
       return None

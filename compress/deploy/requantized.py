@@ -117,4 +117,6 @@ def integer_kernel(
   if np.abs(bias).max() > _LARGEST or not np.isfinite(scale).all():
     return None
   codes = np.where(flat, 0, codes) if flat.any() else codes
-  return IntegerKernel(codes.astype(np.int8), scale, bias.astype(np.int32))
+  return IntegerKernel(
+    codes.astype(np.int8, copy=False), scale, bias.astype(np.int32)
+  )

@@ -4,6 +4,14 @@ import pathlib
 
 from compress.errors import InputError
 
+SESSION_CONFIG = {
+  # Else float activations are rounded to 8 bits before int8 kernels.
+  'session.qdq_matmulnbits_accuracy_level': '1',
+  # Threads that have nothing to do leave the processors to others.
+  'session.force_spinning_stop': '1',
+}
+"""What every session here is opened with, as onnxruntime names it."""
+
 
 def open_session(
   model, *, threads: int = 2, optimized: str | pathlib.Path | None = None
@@ -34,12 +42,8 @@ def open_session(
   options = onnxruntime.SessionOptions()
   options.intra_op_num_threads = threads
   options.inter_op_num_threads = 1
-  # Else float activations are rounded to 8 bits before int8 kernels.
-  options.add_session_config_entry(
-    'session.qdq_matmulnbits_accuracy_level', '1'
-  )
-  # Threads that have nothing to do leave the processors to others.
-  options.add_session_config_entry('session.force_spinning_stop', '1')
+  for key, value in SESSION_CONFIG.items():
+    options.add_session_config_entry(key, value)
   if optimized is not None:
     # It warns that the file is for this machine alone.
     options.log_severity_level = 3

@@ -71,7 +71,7 @@ def to_stablehlo(
     batch: what B is; None for any.
     each: run one example at a time, so that the model meets batches of 1
       only. Any model that treats examples apart can be exported so, also one
-      whose own code reads the number of examples (`graph.shrink`).
+      whose own code reads the number of examples.
     platforms: of `jax.export`: `cpu`, `cuda`, `rocm`, `tpu`.
     metadata: JSON-able, goes into the file.
 

@@ -87,7 +87,7 @@ def check_images(
 
 
 class PReLU(nn.Module):
-  """max(x, 0) + slope * min(x, 0), one learned slope per channel.
+  """max(x, 0) + slope * min(x, 0), one learned slope per channel, or for all.
 
   He, Zhang, Ren, Sun 2015, 'Delving Deep into Rectifiers', arXiv:1502.01852,
   equation 1. At x = 0 the derivative is 1. The output is named after the
@@ -95,15 +95,18 @@ class PReLU(nn.Module):
 
   Attributes:
     initial_slope: the value that every slope starts from.
+    shared: whether all channels have one slope.
   """
 
   initial_slope: float = 0.25
+  shared: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Applies the activation to x [..., C]."""
+    count = 1 if self.shared else x.shape[-1]
     slope = self.param(
-      'slope', nn.initializers.constant(self.initial_slope), (x.shape[-1],)
+      'slope', nn.initializers.constant(self.initial_slope), (count,)
     )
     slope = slope.reshape((1,) * (x.ndim - 1) + (-1,))
     return named(self, jnp.where(x >= 0, x, slope * x))

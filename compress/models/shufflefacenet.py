@@ -17,7 +17,13 @@ import jax
 import jax.numpy as jnp
 
 from compress.errors import InputError
-from compress.models.layers import batch_norm, conv, named, normalize_pixels
+from compress.models.layers import (
+  PReLU,
+  batch_norm,
+  conv,
+  named,
+  normalize_pixels,
+)
 
 EPSILON = 1e-5
 _WIDTHS = {
@@ -50,20 +56,6 @@ def channel_shuffle(x: jax.Array, *, groups: int) -> jax.Array:
     )
   split = x.reshape(*x.shape[:-1], groups, channels // groups)
   return jnp.swapaxes(split, -1, -2).reshape(x.shape)
-
-
-class SharedPReLU(nn.Module):
-  """max(x, 0) + slope * min(x, 0) with one slope for all channels.
-
-  The output is named after the module.
-  """
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Applies the activation to x [..., C]."""
-    slope = self.param('slope', nn.initializers.constant(0.25), (1,))
-    slope = slope.reshape((1,) * x.ndim)
-    return named(self, jnp.where(x >= 0, x, slope * x))
 
 
 def _conv_norm(x, number, features, size, *, train, **options):
@@ -101,7 +93,7 @@ class ConvUnit(nn.Module):
       groups=self.groups,
       padding=self.padding,
     )
-    return SharedPReLU(name='prelu')(x)
+    return PReLU(shared=True, name='prelu')(x)
 
 
 class Shortcut(nn.Module):
@@ -119,7 +111,7 @@ class Shortcut(nn.Module):
     c = x.shape[-1]
     x = _conv_norm(x, 1, c, 3, train=train, stride=2, groups=c)
     x = _conv_norm(x, 2, self.features, 1, train=train)
-    return SharedPReLU(name='prelu')(x)
+    return PReLU(shared=True, name='prelu')(x)
 
 
 class Branch(nn.Module):
@@ -137,9 +129,11 @@ class Branch(nn.Module):
   def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
     """Maps x [B, H, W, C] to [B, H / stride, W / stride, features]."""
     c = self.features
-    x = SharedPReLU(name='prelu1')(_conv_norm(x, 1, c, 1, train=train))
+    x = PReLU(shared=True, name='prelu1')(_conv_norm(x, 1, c, 1, train=train))
     x = _conv_norm(x, 2, c, 3, train=train, stride=self.stride, groups=c)
-    return SharedPReLU(name='prelu2')(_conv_norm(x, 3, c, 1, train=train))
+    return PReLU(shared=True, name='prelu2')(
+      _conv_norm(x, 3, c, 1, train=train)
+    )
 
 
 class ShuffleUnit(nn.Module):

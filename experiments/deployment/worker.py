@@ -13,7 +13,13 @@ import sys
 import time
 
 
-def main(runtime: str, path: str, threads: int, shape: tuple[int, ...]) -> None:
+def main(
+  runtime: str,
+  path: str,
+  threads: int,
+  shape: tuple[int, ...],
+  config: dict[str, str],
+) -> None:
   """Loads the model and serves until there is no more input.
 
   Args:
@@ -21,6 +27,7 @@ def main(runtime: str, path: str, threads: int, shape: tuple[int, ...]) -> None:
     path: of the model.
     threads: that it may use.
     shape: (H, W, C) of an image.
+    config: entries of onnxruntime's session configuration.
   """
   answers = os.fdopen(os.dup(1), 'w')
   os.dup2(2, 1)  # What a library prints is no answer.
@@ -31,7 +38,7 @@ def main(runtime: str, path: str, threads: int, shape: tuple[int, ...]) -> None:
   import numpy as np
 
   make = {'onnxruntime': _onnxruntime, 'stablehlo': _stablehlo}[runtime]
-  load = make(threads)
+  load = make(threads, config)
   before, _ = _memory()
   _reset_peak()
   run = load(path)
@@ -55,17 +62,15 @@ def main(runtime: str, path: str, threads: int, shape: tuple[int, ...]) -> None:
     print(json.dumps(answer), file=answers, flush=True)
 
 
-def _onnxruntime(threads: int):
+def _onnxruntime(threads: int, config: dict[str, str]):
   import onnxruntime
 
   def load(path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry(
-      'session.qdq_matmulnbits_accuracy_level', '1'
-    )
-    options.add_session_config_entry('session.force_spinning_stop', '1')
+    for key, value in config.items():
+      options.add_session_config_entry(key, value)
     session = onnxruntime.InferenceSession(
       path, options, providers=['CPUExecutionProvider']
     )
@@ -75,8 +80,8 @@ def _onnxruntime(threads: int):
   return load
 
 
-def _stablehlo(threads: int):
-  del threads
+def _stablehlo(threads: int, config: dict[str, str]):
+  del threads, config
   import jax
 
   jax.config.update('jax_platforms', 'cpu')
@@ -113,4 +118,5 @@ if __name__ == '__main__':
     sys.argv[2],
     int(sys.argv[3]),
     tuple(int(x) for x in sys.argv[4].split(',')),
+    json.loads(sys.argv[5]),
   )

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from compress import audit
+from compress import audit, deploy
 from compress.errors import InputError
 
 _ROOT = pathlib.Path(__file__).parents[2]
@@ -34,6 +34,7 @@ class Worker:
         str(pathlib.Path(path).resolve()),
         str(threads),
         ','.join(map(str, shape)),
+        json.dumps(deploy.SESSION_CONFIG),
       ],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,

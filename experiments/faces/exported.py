@@ -1,5 +1,6 @@
 """A network's file of a face study, ready for other runtimes."""
 
+import json
 import pathlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -134,16 +135,30 @@ def _leaves(tree):
   return zip(graph.leaf_paths(tree), jax.tree.leaves(tree), strict=True)
 
 
-def evaluate(stored: Stored, rules=()) -> Callable[..., Any]:
+def evaluate(
+  stored: Stored, rules=(), *, compiled: dict[str, Any] | None = None
+) -> Callable[..., Any]:
   """The network in JAX, `images [B, H, W, 3] -> embeddings [B, D]`, compiled.
 
   In the arithmetic of integers where it has one (`lowered`), simulated in
   floats otherwise.
+
+  Args:
+    stored: the network.
+    rules: rewrite rules that run operations another way.
+    compiled: simulations that were compiled before, which those of the same
+      recipe and channels share; this one is added.
   """
-  integer = lowered(stored)
+  integer, compiled = lowered(stored), {} if compiled is None else compiled
   if integer is None:
-    run = student_lib.frozen_twin(stored.network, stored.recipe, rules=rules)
-    run, tree = jax.jit(run), stored.tree
+    tree = stored.tree
+    shape = [stored.metadata.get('recipe'), stored.metadata.get('kept')]
+    key = json.dumps(shape, sort_keys=True)
+    if key not in compiled:
+      compiled[key] = jax.jit(
+        student_lib.frozen_twin(stored.network, stored.recipe, rules=rules)
+      )
+    run = compiled[key]
   else:
     run, tree = integer
     for rule in rules:

@@ -1,13 +1,10 @@
 """The twins of a study: made, fine-tuned no further, and read back."""
 
-import json
 from typing import Any
 
-import jax
 import numpy as np
 
 from compress import encode
-from compress import packed as packed_lib
 from experiments.faces import exported, pruning
 from experiments.faces import student as student_lib
 
@@ -30,7 +27,7 @@ class Twins:
     self._rankings: dict[Any, pruning.Ranking] = {}
     self._pruned: dict[Any, pruning.Pruned] = {}
     self._students: dict[Any, student_lib.Student] = {}
-    self._frozen: dict[Any, Any] = {}
+    self._compiled: dict[str, Any] = {}
 
   def pruned(self, item) -> pruning.Pruned:
     """The network without the channels that a variant removes."""
@@ -88,16 +85,7 @@ class Twins:
     recipe = student_lib.Recipe(**metadata['recipe'])
     network = pruning.restore_network(self.network, metadata['kept'])
     stored = exported.Stored(network, recipe, tree, metadata)
-    if recipe.is_integer:
-      return exported.evaluate(stored, self.rules)
-    # The same function for every run of its shape: it is compiled once.
-    key = json.dumps([metadata['recipe'], metadata['kept']], sort_keys=True)
-    if key not in self._frozen:
-      self._frozen[key] = jax.jit(
-        student_lib.frozen_twin(network, recipe, rules=self.rules)
-      )
-    tree = jax.device_put(packed_lib.unpack_tree(tree))
-    return lambda images: self._frozen[key](tree, images)
+    return exported.evaluate(stored, self.rules, compiled=self._compiled)
 
 
 def _forget_others(known: dict, key: tuple) -> None:
