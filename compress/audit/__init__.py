@@ -59,6 +59,10 @@ from compress.audit.folds import (
 from compress.audit.latency import latency_entry as latency_entry
 from compress.audit.latency import measure as measure
 from compress.audit.latency import measure_batches as measure_batches
+from compress.audit.plot_parts import Plot as Plot
+from compress.audit.plot_stated import heat_map as heat_map
+from compress.audit.plot_stated import image_rows as image_rows
+from compress.audit.plot_stated import lines as lines
 from compress.audit.proportions import homogeneity as homogeneity
 from compress.audit.proportions import mcnemar as mcnemar
 from compress.audit.proportions import ser_interval as ser_interval

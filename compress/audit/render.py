@@ -8,7 +8,7 @@ import base64
 import io
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -29,6 +29,7 @@ from compress.audit import (
   stated_tables,
   tables,
 )
+from compress.audit.plot_parts import Plot
 from compress.errors import InputError
 
 _MOST_NOTES = 30
@@ -66,6 +67,7 @@ def html(
   curves: Mapping[str, Any],
   *,
   images: np.ndarray | None = None,
+  figures: Sequence[Plot] = (),
 ) -> str:
   """The report as one self-contained page.
 
@@ -73,6 +75,7 @@ def html(
     report: a checked dictionary of plain JSON types.
     curves: as `compress.audit.report.write_report` takes them.
     images: uint8 [N, 112, 112, 3], example photographs, or None.
+    figures: the study's own.
 
   Returns:
     HTML text: style, figures and photographs inline, no script, nothing
@@ -88,6 +91,7 @@ def html(
     _context(report),
     plots={k: [p for p in v if p is not None] for k, v in drawn.items()},
     photos=_photos(images),
+    stated_figures=list(figures),
   )
 
 

@@ -59,6 +59,7 @@ from typing import Any
 import numpy as np
 
 from compress.audit import render, stated_tables, terminal
+from compress.audit.plot_parts import Plot
 from compress.errors import InputError
 
 _REQUIRED = (
@@ -89,6 +90,7 @@ def write_report(
   folder: str | os.PathLike,
   *,
   images: np.ndarray | None = None,
+  figures: Sequence[Plot] = (),
 ) -> dict[str, pathlib.Path]:
   """Writes `report.json`, `report.md` and `report.html` into a folder.
 
@@ -108,6 +110,8 @@ def write_report(
     folder: made if it does not exist.
     images: uint8 [N, H, W, 1 or 3], example photographs (faces: 112 x 112);
       at most 14, evenly spread, are shown.
+    figures: the study's own, of `heat_map`, `image_rows` or `lines`; they
+      stand on the page after the study's own tables.
 
   Returns:
     {'json': path, 'md': path, 'html': path}.
@@ -122,7 +126,7 @@ def write_report(
     'json': json.dumps(clean, indent=2, allow_nan=False, ensure_ascii=False)
     + '\n',
     'md': render.markdown(clean),
-    'html': render.html(clean, curves, images=images),
+    'html': render.html(clean, curves, images=images, figures=figures),
   }
   folder = pathlib.Path(folder)
   try:
