@@ -8,6 +8,10 @@ from compress.graph.backward import Operation as Operation
 from compress.graph.backward import backward as backward
 from compress.graph.backward import channel_axes as channel_axes
 from compress.graph.backward import unit_totals as unit_totals
+from compress.graph.batch_norms import BatchNorm as BatchNorm
+from compress.graph.batch_norms import BatchNormInput as BatchNormInput
+from compress.graph.batch_norms import batch_norms as batch_norms
+from compress.graph.batch_norms import tap_batch_norms as tap_batch_norms
 from compress.graph.channels import ChannelGroup as ChannelGroup
 from compress.graph.channels import Channels as Channels
 from compress.graph.channels import Member as Member

@@ -30,12 +30,21 @@ class Channel(NamedTuple):
 class Constant:
   """A value that depends on the variables only; computed when asked for.
 
-  `channel` is there where the value varies along one axis only, or none.
+  `channel` is there where the value varies along one axis only, or none;
+  `made` says by which operation on which constants it came about.
   """
 
   value: Callable[[], Any]
   channel: Channel | None = None
   leaf: str | None = None
+  made: 'Made | None' = None
+
+
+class Made(NamedTuple):
+  """The operation that gave a constant."""
+
+  name: str
+  operands: tuple[Constant, ...]
 
 
 def known(value) -> Constant:
@@ -64,7 +73,8 @@ def constant_results(eqn, operands) -> list[Constant]:
     if axis is not None:
       axis = None if axis < 0 else axis
       channel = Channel(functools.partial(_vector, value, axis), axis)
-    out.append(Constant(value, channel, leaf))
+    made = Made(eqn.primitive.name, tuple(operands))
+    out.append(Constant(value, channel, leaf, made))
   return out
 
 

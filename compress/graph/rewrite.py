@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -121,17 +121,35 @@ def rewrite(
     closed, tree = _jaxpr.make(apply, variables, *inputs)
     found = sites_lib.find_sites(closed, sites_lib.leaf_paths(variables))
     flat = jax.tree.leaves((variables, *inputs))
-    out, aux = _Evaluator(found, rule).run(closed, flat, ())
+    out, aux = evaluate(closed, flat, found, rule)
     out = jax.tree.unflatten(tree, out)
     return (out, aux) if has_aux else out
 
   return rewritten
 
 
+def evaluate(
+  closed, args, found: Mapping[tuple[Any, ...], Any], rule: Rule
+) -> tuple[list[Any], dict[str, Any]]:
+  """Evaluates a closed jaxpr with a rule at the equations found in it.
+
+  Args:
+    closed: the jaxpr.
+    args: its inputs.
+    found: path of an equation in the nested jaxprs to what it is: a `Site`, or
+      anything else with a `name` and a `kind`. Each has one result.
+    rule: as for `rewrite`.
+
+  Returns:
+    Its outputs, and by name what was emitted.
+  """
+  return _Evaluator(found, rule).run(closed, args, ())
+
+
 class _Evaluator:
   """Evaluates nested jaxprs with a rule; collects what it emits."""
 
-  def __init__(self, found: dict[tuple[Any, ...], Site], rule: Rule):
+  def __init__(self, found: Mapping[tuple[Any, ...], Any], rule: Rule):
     self.found = found
     self.rule = rule
     self.inside = {
