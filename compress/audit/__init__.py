@@ -14,6 +14,13 @@ from compress.audit.agreement import agreement as agreement
 from compress.audit.agreement import decision_flips as decision_flips
 from compress.audit.agreement import embedding_cosines as embedding_cosines
 from compress.audit.agreement import score_correlation as score_correlation
+from compress.audit.attacks import Attacked as Attacked
+from compress.audit.attacks import cross_entropies as cross_entropies
+from compress.audit.attacks import fgsm as fgsm
+from compress.audit.attacks import input_gradient as input_gradient
+from compress.audit.attacks import judge_attack as judge_attack
+from compress.audit.attacks import margins as margins
+from compress.audit.attacks import pgd as pgd
 from compress.audit.bootstrap import Subjects as Subjects
 from compress.audit.bootstrap import bootstrap_intervals as bootstrap_intervals
 from compress.audit.bootstrap import draw_subjects as draw_subjects

@@ -98,17 +98,14 @@ def heat_map(
     bar.set_label(unit)
     bar.outline.set_visible(False)
     svg = plot_style.to_svg(figure, prefix=name)
-  parts = [
-    f'{row} '
-    + plot_parts.listing(
-      [
-        f'{numerals.fixed(x, digits=digits, sign=True)} in {column}'
-        for x, column in zip(values[r], columns, strict=True)
-        if np.isfinite(x)
-      ]
-    )
-    for r, row in enumerate(rows)
-  ]
+  parts = []
+  for row, found in zip(rows, values, strict=True):
+    told = [
+      f'{numerals.fixed(x, digits=digits, sign=True)} in {column}'
+      for x, column in zip(found, columns, strict=True)
+      if np.isfinite(x)
+    ]
+    parts.append(f'{row} {", ".join(told)}')
   alt = f'Heat map, {unit}: {plot_parts.listing(parts, separator="; ")}'
   return Plot(name, svg, caption, alt)
 

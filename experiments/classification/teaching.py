@@ -5,14 +5,16 @@ one function. What the loss itself learns (projections) is trained along and
 thrown away.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from compress import distill, train
 from compress.data import ImageDataset, Scaling
+from compress.errors import InputError
 from experiments.classification.networks import Classifier
 from experiments.classification.tuning import (
   Tuning,
@@ -134,6 +136,152 @@ def init_projections(
   }
 
 
+class Lesson(NamedTuple):
+  """What a loss may look at beside the two views.
+
+  Attributes:
+    labels: int [B].
+    indices: int [B], the images' places in the training set.
+    key: of this step.
+    extra: what the loss learns along.
+    memory: what the loss carries from step to step, not trained.
+  """
+
+  labels: jax.Array
+  indices: jax.Array
+  key: jax.Array
+  extra: Any
+  memory: Any
+
+
+class Teaching(NamedTuple):
+  """A compiled way to teach one network by another.
+
+  Attributes:
+    run: `(variables, *, seed, extra=None, memory=None, progress=True,
+      description=None) -> (variables, extra)`, on the host; what is passed in
+      stays valid.
+    steps: updates of a run.
+  """
+
+  run: Callable[..., tuple[Any, Any]]
+  steps: int
+
+
+def make_teaching(
+  network: Classifier,
+  dataset: ImageDataset,
+  *,
+  teacher: Teacher,
+  loss: Callable[[View, View, Lesson], tuple[jax.Array, Any]],
+  scaling: Scaling,
+  tuning: Tuning,
+  features: Mapping[str, tuple[str, str]] | None = None,
+  remember: bool = False,
+) -> Teaching:
+  """Prepares the teaching of a network, on one device.
+
+  The teacher looks at the same, augmented images as it does in use: BatchNorm
+  with the statistics that it has. Runs from several seeds share the
+  compilation.
+
+  Args:
+    network: the student.
+    dataset: the training images.
+    teacher: the teacher.
+    loss: `(student, teacher, lesson) -> (scalar, memory)` of two views.
+    scaling: of pixels.
+    tuning: options.
+    features: name -> the student's and the teacher's name of a feature, which
+      the views have under that name.
+    remember: the teacher looks at every training image once, before the
+      training, and its views are kept on the host; not where images are
+      augmented. The result is the same up to rounding.
+
+  Returns:
+    The teaching.
+
+  Raises:
+    InputError: a network without one of the features, or `remember` with
+      augmentation.
+  """
+  features = dict(features or {})
+  if remember and tuning.augmented:
+    raise InputError('augmented images differ: their views cannot be kept')
+  learn = distill.tap_features(network.learn, [x for x, _ in features.values()])
+  look = _looking(
+    teacher.network.apply, {k: y for k, (_, y) in features.items()}
+  )
+
+  def loss_fn(params, carried, batch, key, *, axis_name=None):
+    del axis_name
+    variables = {'params': params['params'], **carried['collections']}
+    (logits, collections), found = learn(variables, batch['images'])
+    ours = View(logits, {k: found[x] for k, (x, _) in features.items()})
+    theirs = batch.get('teacher')
+    if theirs is None:
+      theirs = look(carried['teacher'], batch['images'])
+    labels = batch['labels']
+    lesson = Lesson(
+      labels, batch['indices'], key, params['extra'], carried['memory']
+    )
+    value, memory = loss(ours, theirs, lesson)
+    right = (logits.argmax(axis=-1).astype(labels.dtype) == labels).mean()
+    carried = {**carried, 'collections': collections, 'memory': memory}
+    return value, (carried, {'accuracy': right})
+
+  steps = tuning.steps(len(dataset))
+  optimizer = make_optimizer(tuning, steps)
+  step = train.jit_step(
+    train.make_step(loss_fn, optimizer), train.data_mesh(jax.devices()[:1])
+  )
+  images = scaling(dataset.images)
+  views = _views(look, teacher.variables, images) if remember else None
+
+  def run(
+    variables,
+    *,
+    seed,
+    extra=None,
+    memory=None,
+    progress=True,
+    description=None,
+  ):
+    collections = {k: v for k, v in variables.items() if k != 'params'}
+    state = train.init_state(
+      {'params': variables['params'], 'extra': {} if extra is None else extra},
+      optimizer,
+      {
+        'collections': collections,
+        'memory': {} if memory is None else memory,
+        'teacher': {} if remember else teacher.variables,
+      },
+      jax.random.key(seed),
+    )
+    batch_fn = make_batches(
+      dataset, images, scaling=scaling, tuning=tuning, seed=seed
+    )
+
+    def with_views(index):
+      batch = batch_fn(index)
+      rows = batch['indices']
+      return {**batch, 'teacher': jax.tree.map(lambda x: x[rows], views)}
+
+    state, _ = train.fit(
+      step,
+      state,
+      with_views if remember else batch_fn,
+      steps=steps,
+      progress=progress,
+      description=description or network.name,
+    )
+    params, carried = jax.device_get((state.params, state.carried))
+    found = {'params': params['params'], **carried['collections']}
+    return jax.tree.map(jnp.asarray, (found, params['extra']))
+
+  return Teaching(run, steps)
+
+
 def teach(
   student: Teacher,
   dataset: ImageDataset,
@@ -148,10 +296,7 @@ def teach(
   progress: bool = True,
   description: str | None = None,
 ) -> Any:
-  """Trains a student by a teacher, on one device.
-
-  The teacher looks at the same, augmented images as it does in use: BatchNorm
-  with the statistics that it has.
+  """Trains a student by a teacher once; see `make_teaching`.
 
   Args:
     student: the network and the variables it starts from; they stay valid.
@@ -172,52 +317,45 @@ def teach(
   Raises:
     InputError: a network without one of the features.
   """
-  learn, look = student.network.learn, teacher.network.apply
-  if features:
-    learn = distill.tap_features(learn, features)
-    look = distill.tap_features(look, features)
 
-  def loss_fn(params, carried, batch, key, *, axis_name=None):
-    del key, axis_name
-    images, labels = batch['images'], batch['labels']
-    variables = {'params': params['params'], **carried['collections']}
-    out = learn(variables, images)
-    (logits, collections), found = out if features else (out, {})
-    seen = look(carried['teacher'], images)
-    theirs = View(*seen) if features else View(seen, {})
-    value = loss(View(logits, found), theirs, labels, params['extra'])
-    right = (logits.argmax(axis=-1).astype(labels.dtype) == labels).mean()
-    carried = {**carried, 'collections': collections}
-    return value, (carried, {'accuracy': right})
+  def with_lesson(ours, theirs, lesson):
+    return loss(ours, theirs, lesson.labels, lesson.extra), lesson.memory
 
-  steps = tuning.steps(len(dataset))
-  optimizer = make_optimizer(tuning, steps)
-  step = train.jit_step(
-    train.make_step(loss_fn, optimizer), train.data_mesh(jax.devices()[:1])
-  )
-  variables = student.variables
-  collections = {k: v for k, v in variables.items() if k != 'params'}
-  state = train.init_state(
-    {'params': variables['params'], 'extra': {} if extra is None else extra},
-    optimizer,
-    {'collections': collections, 'teacher': teacher.variables},
-    jax.random.key(seed),
-  )
-  batch_fn = make_batches(
+  teaching = make_teaching(
+    student.network,
     dataset,
-    scaling(dataset.images),
+    teacher=teacher,
+    loss=with_lesson,
     scaling=scaling,
     tuning=tuning,
+    features={name: (name, name) for name in features},
+  )
+  variables, _ = teaching.run(
+    student.variables,
     seed=seed,
-  )
-  state, _ = train.fit(
-    step,
-    state,
-    batch_fn,
-    steps=steps,
+    extra=extra,
     progress=progress,
-    description=description or student.network.name,
+    description=description,
   )
-  params, carried = jax.device_get((state.params, state.carried))
-  found = {'params': params['params'], **carried['collections']}
-  return jax.tree.map(jnp.asarray, found)
+  return variables
+
+
+def _looking(apply, names):
+  """A network as `(variables, images) -> View`, features by other names."""
+  tapped = distill.tap_features(apply, list(names.values()))
+
+  def look(variables, images):
+    logits, found = tapped(variables, images)
+    return View(logits, {k: found[name] for k, name in names.items()})
+
+  return look
+
+
+def _views(look, variables, images, *, batch=256):
+  """The views of all images, on the host."""
+  compiled, parts = jax.jit(look), []
+  for start in range(0, len(images), batch):
+    part = images[start : start + batch]
+    filled = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0), (0, 0)))
+    parts.append(jax.device_get(compiled(variables, filled)))
+  return jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *parts)

@@ -47,6 +47,11 @@ class Tuning:
         f'{self.learning_rate}: at least 0, at least 1, above 0'
       )
 
+  @property
+  def augmented(self) -> bool:
+    """Whether an image differs from epoch to epoch."""
+    return bool(self.shift or self.mirror)
+
   def steps(self, images: int) -> int:
     """Updates of a run over so many training images."""
     batch = min(self.batch, images)
@@ -84,21 +89,25 @@ def make_batches(
     seed: of the order and the augmentation.
 
   Returns:
-    step -> {'images': float32 [B, H, W, C], 'labels': int32 [B]}.
+    step -> {'images': float32 [B, H, W, C], 'labels': int32 [B], 'indices':
+    int32 [B], the images' places in the set}.
   """
   batch = min(tuning.batch, len(dataset))
 
   def batch_fn(step):
     rows = train.batch_indices(step, size=len(dataset), batch=batch, seed=seed)
-    labels = dataset.labels[rows]
-    if not (tuning.shift or tuning.mirror):
-      return {'images': images[rows], 'labels': labels}
+    found = {
+      'labels': dataset.labels[rows],
+      'indices': np.asarray(rows, np.int32),
+    }
+    if not tuning.augmented:
+      return {'images': images[rows], **found}
     moved = shift_images(
       dataset.images[rows],
       np.random.default_rng((seed, step)),
       pixels=tuning.shift,
       mirror=tuning.mirror,
     )
-    return {'images': scaling(moved), 'labels': labels}
+    return {'images': scaling(moved), **found}
 
   return batch_fn

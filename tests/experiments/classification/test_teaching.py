@@ -1,5 +1,6 @@
 """Teaching of classifiers: losses at equality, what learns, what stays."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from compress import models
+from compress.errors import InputError
 from experiments.classification import networks, teaching
 from experiments.classification.tuning import Tuning
 from tests.experiments.classification.small import dataset, scaling
@@ -95,3 +97,52 @@ def test_a_student_equal_to_its_teacher_pays_for_labels_alone():
     / TUNING.hard_weight,
   ):
     np.testing.assert_allclose(found, hard, rtol=1e-5)
+
+
+def lessons(**options):
+  def loss(student, teacher, lesson):
+    gap = jnp.square(
+      student.features['last'] - teacher.features['last'] @ lesson.extra
+    )
+    seen = lesson.memory.at[lesson.indices].add(1)
+    return gap.mean() + 0 * student.logits.sum(), seen
+
+  teaching_ = teaching.make_teaching(
+    network(2),
+    dataset(64),
+    teacher=trained(3),
+    loss=loss,
+    features={'last': ('pool', 'pool')},
+    scaling=scaling(),
+    tuning=TUNING,
+    **options,
+  )
+  assert teaching_.steps == 4
+  return teaching_.run(
+    trained(2).variables,
+    seed=0,
+    extra=jnp.ones((6, 4)),
+    memory=jnp.zeros(64, jnp.int32),
+    progress=False,
+  )
+
+
+@pytest.mark.slow
+def test_views_kept_are_views_looked_at_anew():
+  fresh, kept = lessons(), lessons(remember=True)
+  for a, b in zip(jax.tree.leaves(fresh), jax.tree.leaves(kept), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+  assert np.abs(np.asarray(kept[1]) - 1).max() > 1e-3
+
+
+def test_views_of_augmented_images_cannot_be_kept():
+  with pytest.raises(InputError, match='augmented'):
+    teaching.make_teaching(
+      network(2),
+      dataset(64),
+      teacher=trained(3),
+      loss=None,
+      scaling=scaling(),
+      tuning=dataclasses.replace(TUNING, shift=1),
+      remember=True,
+    )
