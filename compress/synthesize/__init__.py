@@ -1,0 +1,50 @@
+"""Inputs made from the model itself, where data is missing."""
+
+from compress.synthesize.conditional_gan import ConditionalGan as ConditionalGan
+from compress.synthesize.conditional_gan import GanSettings as GanSettings
+from compress.synthesize.conditional_gan import (
+  hinge_discriminator_loss as hinge_discriminator_loss,
+)
+from compress.synthesize.conditional_gan import (
+  hinge_generator_loss as hinge_generator_loss,
+)
+from compress.synthesize.conditional_gan import sample_gan as sample_gan
+from compress.synthesize.conditional_gan import (
+  train_conditional_gan as train_conditional_gan,
+)
+from compress.synthesize.generators import CodeDecoder as CodeDecoder
+from compress.synthesize.generators import ImageGenerator as ImageGenerator
+from compress.synthesize.generators import (
+  ProjectionDiscriminator as ProjectionDiscriminator,
+)
+from compress.synthesize.generators import (
+  standardize_images as standardize_images,
+)
+from compress.synthesize.kegnet import GeneratorLoss as GeneratorLoss
+from compress.synthesize.kegnet import kegnet_diversity as kegnet_diversity
+from compress.synthesize.kegnet import (
+  kegnet_generator_loss as kegnet_generator_loss,
+)
+from compress.synthesize.kegnet_training import KegNet as KegNet
+from compress.synthesize.kegnet_training import KegNetSettings as KegNetSettings
+from compress.synthesize.kegnet_training import (
+  generator_accuracy as generator_accuracy,
+)
+from compress.synthesize.kegnet_training import sample_kegnet as sample_kegnet
+from compress.synthesize.kegnet_training import train_kegnet as train_kegnet
+from compress.synthesize.subsampling import DensityRatio as DensityRatio
+from compress.synthesize.subsampling import Subsampled as Subsampled
+from compress.synthesize.subsampling import accept_by_ratio as accept_by_ratio
+from compress.synthesize.subsampling import adjust_labels as adjust_labels
+from compress.synthesize.subsampling import class_errors as class_errors
+from compress.synthesize.subsampling import error_cutoff as error_cutoff
+from compress.synthesize.subsampling import (
+  regression_errors as regression_errors,
+)
+from compress.synthesize.subsampling import (
+  softplus_ratio_loss as softplus_ratio_loss,
+)
+from compress.synthesize.subsampling import subsample_fakes as subsample_fakes
+from compress.synthesize.subsampling import (
+  train_density_ratio as train_density_ratio,
+)

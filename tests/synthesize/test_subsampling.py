@@ -1,0 +1,168 @@
+"""Rejection, filter and adjustment of fakes, each by its property."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from compress.errors import InputError
+from compress.synthesize import subsampling
+
+
+def test_the_share_accepted_is_the_mean_ratio_over_the_bound():
+  rng = np.random.default_rng(0)
+  ratios = rng.uniform(0, 2, 40_000)
+  accepted, bound = subsampling.accept_by_ratio(
+    ratios, rng.uniform(size=len(ratios)), bound=4.0
+  )
+  assert bound == 4
+  # Four standard errors.
+  assert accepted.mean() == pytest.approx(ratios.mean() / 4, abs=0.009)
+
+
+def test_the_bound_runs_with_the_largest_ratio():
+  accepted, bound = subsampling.accept_by_ratio(
+    [1.0, 4.0, 1.0, 0.0], [0.4, 0.99, 0.4, 0.0], bound=2.0
+  )
+  np.testing.assert_array_equal(accepted, [True, True, False, False])
+  assert bound == 4
+
+
+def test_errors_by_hand():
+  logits = np.array([[0.0, 0.0], [1000.0, 0.0]])
+  found = subsampling.class_errors(logits, np.array([0, 1]))
+  np.testing.assert_allclose(found, [np.log(2), 1000])
+  found = subsampling.regression_errors([1.0, 5.0], [2.0, 2.0])
+  np.testing.assert_array_equal(found, [1, 3])
+
+
+@pytest.mark.parametrize('rho, kept', [(1, 10), (0.9, 9), (0.85, 9), (0.05, 1)])
+def test_the_filter_keeps_at_least_its_share(rho, kept):
+  errors = np.random.default_rng(0).permutation(10) + 1.0
+  cutoff = subsampling.error_cutoff(errors, rho=rho)
+  assert (errors <= cutoff).sum() == kept
+  assert (1e9 <= cutoff) == (rho == 1)
+
+
+@pytest.mark.parametrize('rho', [0, 1.1, float('nan')])
+def test_another_share_is_refused(rho):
+  with pytest.raises(InputError, match='rho is'):
+    subsampling.error_cutoff([1.0], rho=rho)
+
+
+def test_the_loss_is_least_at_the_true_ratio():
+  real, fake = jnp.array([0.5, 0.3, 0.2]), jnp.array([0.2, 0.2, 0.6])
+  # A sample of each in exact proportion.
+  real_rows = np.repeat(np.arange(3), np.asarray(real * 10).round().astype(int))
+  fake_rows = np.repeat(np.arange(3), np.asarray(fake * 10).round().astype(int))
+
+  def loss(table):
+    return subsampling.softplus_ratio_loss(table[real_rows], table[fake_rows])
+
+  true = real / fake
+  np.testing.assert_allclose(jax.grad(loss)(true), 0, atol=1e-6)
+  for shift in (0.8, 1.2):
+    assert loss(true * shift) > loss(true)
+  shuffled = true[jnp.array([2, 0, 1])]
+  assert loss(shuffled) > loss(true)
+
+
+def test_a_network_learns_the_ratio():
+  rng = np.random.default_rng(0)
+  conditions = np.ones((2000, 1), np.float32)
+  real = rng.normal(0.5, 1, (2000, 1)).astype(np.float32)
+  fake = rng.normal(-0.5, 1, (2000, 1)).astype(np.float32)
+  ratio = subsampling.train_density_ratio(
+    (real, conditions),
+    (fake, conditions),
+    jax.random.key(0),
+    steps=300,
+    learning_rate=3e-3,
+    progress=False,
+  )
+  # N(.5, 1) over N(-.5, 1) at x is exp(x).
+  at = np.array([[-1.0], [0.0], [1.0]], np.float32)
+  found = ratio(at, np.ones((3, 1), np.float32))
+  np.testing.assert_allclose(found, np.exp(at[:, 0]), rtol=0.35)
+
+
+def draw(classes, key):
+  """Fakes of 1 pixel: the class, and noise that sometimes crosses over."""
+  noise = 0.4 * jax.random.normal(key, (len(classes),))
+  pixels = np.asarray(classes, np.float32) + np.asarray(noise)
+  return pixels[:, None, None, None]
+
+
+def teacher(images):
+  pixels = images[:, 0, 0, 0]
+  return -10 * np.square(pixels[:, None] - np.arange(3)[None])
+
+
+def ratio(images, classes):
+  return np.exp(-np.abs(images[:, 0, 0, 0] - classes))
+
+
+@pytest.fixture(scope='module')
+def strict():
+  return subsampling.subsample_fakes(
+    draw,
+    ratio,
+    teacher,
+    jax.random.key(0),
+    classes=3,
+    count=40,
+    rho=0.6,
+    burn_in=300,
+    batch=64,
+  )
+
+
+def test_as_many_fakes_of_each_class_with_the_labels_of_the_teacher(strict):
+  assert strict.images.shape == (120, 1, 1, 1)
+  np.testing.assert_array_equal(np.bincount(strict.conditions), [40, 40, 40])
+  logits = teacher(strict.images)
+  np.testing.assert_array_equal(strict.labels, logits.argmax(axis=1))
+  assert strict.labels.dtype == np.int32
+
+
+def test_every_fake_is_within_its_cutoff(strict):
+  errors = subsampling.class_errors(teacher(strict.images), strict.conditions)
+  assert (errors <= strict.cutoffs[strict.conditions]).all()
+  assert (strict.bounds <= 1).all() and (strict.bounds > 0.9).all()
+
+
+def test_everything_stays_without_rejection_and_filter():
+  found = subsampling.subsample_fakes(
+    draw,
+    lambda images, classes: np.ones(len(images)),
+    teacher,
+    jax.random.key(0),
+    classes=3,
+    count=30,
+    rho=1.0,
+    burn_in=10,
+    batch=30,
+  )
+  np.testing.assert_array_equal(found.accepted, [1, 1, 1])
+  # Those that crossed over stay, with the teacher's label.
+  assert (found.labels != found.conditions).any()
+
+
+def test_a_class_without_enough_fakes_is_named():
+  def narrow(images, classes):
+    ratios = np.zeros(len(images))
+    ratios[0] = 1
+    return ratios
+
+  with pytest.raises(InputError, match='class 0: '):
+    subsampling.subsample_fakes(
+      draw,
+      narrow,
+      teacher,
+      jax.random.key(0),
+      classes=3,
+      count=50,
+      burn_in=100,
+      batch=50,
+      most=4,
+    )
