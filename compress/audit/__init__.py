@@ -70,6 +70,10 @@ from compress.audit.plot_parts import Plot as Plot
 from compress.audit.plot_stated import heat_map as heat_map
 from compress.audit.plot_stated import image_rows as image_rows
 from compress.audit.plot_stated import lines as lines
+from compress.audit.plot_tree import (
+  regression_tree_picture as regression_tree_picture,
+)
+from compress.audit.plot_tree import soft_tree_picture as soft_tree_picture
 from compress.audit.proportions import homogeneity as homogeneity
 from compress.audit.proportions import mcnemar as mcnemar
 from compress.audit.proportions import ser_interval as ser_interval

@@ -1,8 +1,25 @@
 """A student taught by a teacher: losses, class heads, batches for pairs."""
 
+from compress.distill.assistants import Found as Found
+from compress.distill.assistants import Hop as Hop
+from compress.distill.assistants import all_paths as all_paths
+from compress.distill.assistants import best_path as best_path
+from compress.distill.assistants import run_path as run_path
+from compress.distill.assistants import search_path as search_path
+from compress.distill.assistants import trainings as trainings
 from compress.distill.attention import attention_loss as attention_loss
 from compress.distill.attention import attention_map as attention_map
 from compress.distill.attention import restoration_loss as restoration_loss
+from compress.distill.born_again import born_again_loss as born_again_loss
+from compress.distill.born_again import (
+  confidence_weighted_loss as confidence_weighted_loss,
+)
+from compress.distill.born_again import confidence_weights as confidence_weights
+from compress.distill.born_again import generations as generations
+from compress.distill.born_again import (
+  permuted_predictions_loss as permuted_predictions_loss,
+)
+from compress.distill.born_again import permuted_targets as permuted_targets
 from compress.distill.boundary import boundary_loss as boundary_loss
 from compress.distill.boundary import init_connectors as init_connectors
 from compress.distill.contrastive import CRDMemory as CRDMemory
@@ -15,6 +32,12 @@ from compress.distill.contrastive import nce_loss as nce_loss
 from compress.distill.contrastive import sample_negatives as sample_negatives
 from compress.distill.cosine import cosine_feature_loss as cosine_feature_loss
 from compress.distill.cosine import init_projection as init_projection
+from compress.distill.defensive import NOT_A_DEFENCE as NOT_A_DEFENCE
+from compress.distill.defensive import defensive_loss as defensive_loss
+from compress.distill.defensive import (
+  defensive_teacher_loss as defensive_teacher_loss,
+)
+from compress.distill.defensive import softened as softened
 from compress.distill.ekd import ONE_IN as ONE_IN
 from compress.distill.ekd import EKDState as EKDState
 from compress.distill.ekd import EKDTerms as EKDTerms
@@ -25,6 +48,10 @@ from compress.distill.ekd import init_ekd as init_ekd
 from compress.distill.ekd import soft_rank as soft_rank
 from compress.distill.embedding import embedding_loss as embedding_loss
 from compress.distill.embedding import normalize as normalize
+from compress.distill.ensemble import ensemble_logits as ensemble_logits
+from compress.distill.ensemble import (
+  ensemble_probabilities as ensemble_probabilities,
+)
 from compress.distill.factor import Paraphraser as Paraphraser
 from compress.distill.factor import Translator as Translator
 from compress.distill.factor import extract_factors as extract_factors
@@ -68,6 +95,10 @@ from compress.distill.label_smoothing import (
 )
 from compress.distill.maps import adaptive_average_pool as adaptive_average_pool
 from compress.distill.maps import match_places as match_places
+from compress.distill.munge import TransferSet as TransferSet
+from compress.distill.munge import munge as munge
+from compress.distill.munge import nearest_neighbours as nearest_neighbours
+from compress.distill.munge import pseudo_label as pseudo_label
 from compress.distill.noisy_teacher import noisy_logits as noisy_logits
 from compress.distill.noisy_teacher import (
   noisy_teacher_loss as noisy_teacher_loss,
