@@ -1,5 +1,9 @@
 """Inputs made from the model itself, where data is missing."""
 
+from compress.synthesize.batch_norm import STATISTICS as STATISTICS
+from compress.synthesize.batch_norm import batch_norm_loss as batch_norm_loss
+from compress.synthesize.batch_norm import input_loss as input_loss
+from compress.synthesize.batch_norm import statistics_loss as statistics_loss
 from compress.synthesize.conditional_gan import ConditionalGan as ConditionalGan
 from compress.synthesize.conditional_gan import GanSettings as GanSettings
 from compress.synthesize.conditional_gan import (
@@ -20,6 +24,27 @@ from compress.synthesize.generators import (
 from compress.synthesize.generators import (
   standardize_images as standardize_images,
 )
+from compress.synthesize.impressions import (
+  answer_divergence as answer_divergence,
+)
+from compress.synthesize.impressions import answer_loss as answer_loss
+from compress.synthesize.impressions import (
+  class_impression_targets as class_impression_targets,
+)
+from compress.synthesize.impressions import class_similarity as class_similarity
+from compress.synthesize.impressions import (
+  data_impression_targets as data_impression_targets,
+)
+from compress.synthesize.impressions import (
+  dirichlet_concentrations as dirichlet_concentrations,
+)
+from compress.synthesize.impressions import (
+  sample_dirichlet_targets as sample_dirichlet_targets,
+)
+from compress.synthesize.inputs import Synthesized as Synthesized
+from compress.synthesize.inputs import mean_square as mean_square
+from compress.synthesize.inputs import synthesize as synthesize
+from compress.synthesize.inputs import total_variation as total_variation
 from compress.synthesize.kegnet import GeneratorLoss as GeneratorLoss
 from compress.synthesize.kegnet import kegnet_diversity as kegnet_diversity
 from compress.synthesize.kegnet import (
@@ -32,6 +57,17 @@ from compress.synthesize.kegnet_training import (
 )
 from compress.synthesize.kegnet_training import sample_kegnet as sample_kegnet
 from compress.synthesize.kegnet_training import train_kegnet as train_kegnet
+from compress.synthesize.soft_targets import (
+  FeatureDistribution as FeatureDistribution,
+)
+from compress.synthesize.soft_targets import (
+  feature_distribution as feature_distribution,
+)
+from compress.synthesize.soft_targets import (
+  rectified_moments as rectified_moments,
+)
+from compress.synthesize.soft_targets import sample_features as sample_features
+from compress.synthesize.soft_targets import soft_labels as soft_labels
 from compress.synthesize.subsampling import DensityRatio as DensityRatio
 from compress.synthesize.subsampling import Subsampled as Subsampled
 from compress.synthesize.subsampling import accept_by_ratio as accept_by_ratio
