@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from compress import graph
 from compress.errors import InputError
-from compress.packed import Dense, Sparse, is_packed, sparse
+from compress.packed import Bucketed, Dense, Sparse, is_packed, sparse
 
 
 class State(NamedTuple):
@@ -139,8 +139,8 @@ def _later(before, after):
     return before
   if isinstance(after, Sparse) and _unchanged(after.inner):
     return sparse(after.mask, before, pattern=after.pattern)
-  # Quantized and sparse tensors keep zeros.
-  if isinstance(before, Sparse) and not isinstance(after, Dense):
+  # Quantized and sparse tensors keep zeros; buckets need not.
+  if isinstance(before, Sparse) and not isinstance(after, Dense | Bucketed):
     return sparse(before.mask, after, pattern=before.pattern)
   return after
 

@@ -108,6 +108,42 @@ class Codebook:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Bucketed:
+  """Codes of levels that each bucket spreads between its own two ends.
+
+  The tensor, flattened in C order, is cut into G buckets of consecutive values.
+  With levels `p[k]`, usually 0 to 1, the values of bucket g are
+
+    low[g] (1 - p[codes]) + high[g] p[codes] ,
+
+  so that both ends are kept exactly. Zero is in general no level.
+
+  Attributes:
+    codes: uint8 of the tensor's shape, each below K.
+    low: float32 [G], the smallest value of each bucket.
+    high: float32 [G], the largest.
+    points: float32 [K], the levels; None where they are `k / (2^bits - 1)`.
+    bits: bits of one code, 1 to 8; K is at most 2^bits.
+    bucket_size: values of a bucket, of which the last may hold fewer; None
+      where there is one bucket.
+    dtype: name of the dtype to unpack to.
+  """
+
+  codes: jax.Array
+  low: jax.Array
+  high: jax.Array
+  points: jax.Array | None
+  bits: int = dataclasses.field(metadata={'static': True}, kw_only=True)
+  bucket_size: int | None = dataclasses.field(
+    default=None, metadata={'static': True}, kw_only=True
+  )
+  dtype: str = dataclasses.field(
+    default='float32', metadata={'static': True}, kw_only=True
+  )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class Sparse:
   """A tensor of which only some values are left; the others are 0.
 
@@ -125,13 +161,13 @@ class Sparse:
   """
 
   mask: jax.Array
-  inner: Dense | Quantized | Codebook
+  inner: Dense | Quantized | Codebook | Bucketed
   pattern: tuple[int, int, int] | None = dataclasses.field(
     default=None, metadata={'static': True}, kw_only=True
   )
 
 
-Packed = Dense | Quantized | Codebook | Sparse
+Packed = Dense | Quantized | Codebook | Bucketed | Sparse
 
 
 def is_packed(node: Any) -> bool:
@@ -221,6 +257,8 @@ def unpack(packed: Packed) -> jax.Array:
     return jnp.where(packed.mask, values, jnp.zeros((), values.dtype))
   if isinstance(packed, Codebook):
     return _unpack_codebook(packed)
+  if isinstance(packed, Bucketed):
+    return _unpack_bucketed(packed)
   codes = packed.codes.astype(jnp.float32)
   scale, zero_point = packed.scale, packed.zero_point
   if packed.group_size is not None:
@@ -249,16 +287,66 @@ def _unpack_codebook(packed: Codebook) -> jax.Array:
   return values.astype(packed.dtype)
 
 
-def codes_in_place(packed: Quantized | Codebook) -> jax.Array:
+def bucket_rows(values: jax.Array, bucket_size: int | None) -> jax.Array:
+  """A tensor as buckets, the last filled up with the last value.
+
+  Args:
+    values: of any shape, not empty.
+    bucket_size: values of a bucket; None for a single one.
+
+  Returns:
+    `[G, bucket size]`, or `[1, N]` of a tensor with fewer values than that.
+  """
+  flat = values.reshape(-1)
+  size = max(1, min(bucket_size or flat.size, flat.size))
+  flat = jnp.pad(flat, (0, -flat.size % size), mode='edge')
+  return flat.reshape(-1, size)
+
+
+def between(low: jax.Array, high: jax.Array, share: jax.Array) -> jax.Array:
+  """`low (1 - share) + high share`, to the bit wherever it is computed.
+
+  Args:
+    low: float array, given where the share is 0.
+    high: the same, given where the share is 1.
+    share: float array.
+
+  Returns:
+    The sum. Each product is rounded before it is added: a compiler that fused
+    the two would give other bits in one program than in another.
+  """
+  # By a condition of each value, which is in no loop the same throughout.
+  hidden = jnp.isnan(share)
+  first = jnp.where(hidden, share, low * (1 - share))
+  return first + jnp.where(hidden, share, high * share)
+
+
+def even_levels(bits: int) -> np.ndarray:
+  """The levels `k / (2^bits - 1)`, float32 [2^bits]."""
+  last = 2**bits - 1
+  return (np.arange(last + 1) / last).astype(np.float32)
+
+
+def _unpack_bucketed(packed: Bucketed) -> jax.Array:
+  points = packed.points
+  if points is None:
+    points = jnp.asarray(even_levels(packed.bits))
+  share = bucket_rows(points[packed.codes], packed.bucket_size)
+  values = between(packed.low[:, None], packed.high[:, None], share)
+  values = values.reshape(-1)[: packed.codes.size]
+  return values.reshape(packed.codes.shape).astype(packed.dtype)
+
+
+def codes_in_place(packed: Quantized | Codebook | Bucketed) -> jax.Array:
   """Codes in the tensor's shape, of what has one for each value.
 
   Args:
-    packed: quantized, or an elementwise codebook.
+    packed: quantized, bucketed, or an elementwise codebook.
 
   Returns:
     Integers of the tensor's shape.
   """
-  if isinstance(packed, Quantized):
+  if isinstance(packed, Quantized | Bucketed):
     return packed.codes
   if not packed.shape:
     return packed.codes.reshape(())
@@ -276,9 +364,10 @@ def nbytes(packed: Packed) -> int:
   """Bytes of a packed tensor, its codes packed to their bits.
 
   Counts what a file must hold: codes (rounded up to whole bytes a tensor),
-  centroids, scales, and zero points (in one byte up to 8 bits, else two); of a
-  sparse tensor a bitmap or indices, and the values that survive. Shapes and
-  names, a few bytes a tensor, are the container's.
+  centroids, scales, ends of buckets and their levels, and zero points (in one
+  byte up to 8 bits, else two); of a sparse tensor a bitmap or indices, and the
+  values that survive. Shapes and names, a few bytes a tensor, are the
+  container's.
   """
   if isinstance(packed, Sparse):
     mask = np.asarray(packed.mask)
@@ -288,7 +377,7 @@ def nbytes(packed: Packed) -> int:
   return _nbytes(packed, _size(packed))
 
 
-def _size(packed: Dense | Quantized | Codebook) -> int:
+def _size(packed: Dense | Quantized | Codebook | Bucketed) -> int:
   return packed.array.size if isinstance(packed, Dense) else packed.codes.size
 
 
@@ -307,12 +396,17 @@ def _mask_nbytes(mask, pattern) -> int:
   return -(-indices.size * index_bits(pattern[1]) // 8)
 
 
-def _nbytes(packed: Dense | Quantized | Codebook, stored: int) -> int:
+def _nbytes(packed, stored: int) -> int:
   if isinstance(packed, Dense):
     return stored * packed.array.dtype.itemsize
   total = -(-stored * packed.bits // 8)
   if isinstance(packed, Codebook):
     return total + packed.centroids.size * packed.centroids.dtype.itemsize
+  if isinstance(packed, Bucketed):
+    numbers = packed.low, packed.high, packed.points
+    return total + sum(
+      x.size * x.dtype.itemsize for x in numbers if x is not None
+    )
   total += packed.scale.size * packed.scale.dtype.itemsize
   if packed.zero_point is not None:
     total += packed.zero_point.size * (1 if packed.bits <= 8 else 2)
@@ -330,7 +424,7 @@ def nominal_bits(packed: Packed) -> int:
   return _size(packed) * _value_bits(packed)
 
 
-def _value_bits(packed: Dense | Quantized | Codebook) -> int:
+def _value_bits(packed: Dense | Quantized | Codebook | Bucketed) -> int:
   if isinstance(packed, Dense):
     return packed.array.dtype.itemsize * 8
   return packed.bits

@@ -18,12 +18,16 @@ from compress import encode, graph, packed, prune, train
 from compress.compressor import Compressor, State, chain, identity
 from compress.quantize import (
   AffineSpec,
+  BucketSpec,
+  PointSpec,
   ProductSpec,
   ResidualSpec,
   SharedSpec,
   SignSpec,
   binarize_signs,
+  learn_points,
   mse_range,
+  quantize_buckets,
   quantize_products,
   quantize_residuals,
   quantize_weights,
@@ -157,6 +161,30 @@ def pruning():
   }
 
 
+def buckets():
+  """Buckets: of every rounding and gradient, in chains, and learned points."""
+
+  def even(**options):
+    return quantize_buckets([(KERNELS, BucketSpec(**options))])
+
+  short = {'bucket_size': 16}
+  drawn = quantize_buckets(
+    [(KERNELS, BucketSpec(rounding='stochastic', bucket_size=None))],
+    key=jax.random.key(5),
+  )
+  points = learn_points([(KERNELS, PointSpec(6, **short))])
+  kernels = ('conv/kernel', 'fc/kernel')
+  return {
+    'buckets': Case(even(bits=2, **short)),
+    'truncated buckets': Case(even(gradient='truncated', **short)),
+    'exact buckets': Case(even(gradient='exact', **short)),
+    'stochastic buckets': Case(drawn),
+    'points': Case(points, frozen=kernels, exact=False),
+    'pruned, then buckets': Case(chain(pruned(), even(bits=3))),
+    'buckets, then pruned': Case(chain(even(bits=3, **short), pruned())),
+  }
+
+
 def codebooks():
   """Values that are shared: of every kind, learned or not, and pruned."""
   kernels = ('conv/kernel', 'fc/kernel')
@@ -241,6 +269,7 @@ CASES = {
   'asymmetric 16 bits': Case(
     weights(bits=16, symmetric=False, bounds='unsigned')
   ),
+  **buckets(),
   **codebooks(),
   **learning_masks(),
   **chained(),

@@ -22,6 +22,10 @@ from compress.distill.born_again import (
 from compress.distill.born_again import permuted_targets as permuted_targets
 from compress.distill.boundary import boundary_loss as boundary_loss
 from compress.distill.boundary import init_connectors as init_connectors
+from compress.distill.co_study import Phase as Phase
+from compress.distill.co_study import StudyLosses as StudyLosses
+from compress.distill.co_study import co_study_losses as co_study_losses
+from compress.distill.co_study import study_phases as study_phases
 from compress.distill.contrastive import CRDMemory as CRDMemory
 from compress.distill.contrastive import crd_embed as crd_embed
 from compress.distill.contrastive import crd_loss as crd_loss
@@ -163,6 +167,12 @@ from compress.distill.soft_tree import init_soft_tree as init_soft_tree
 from compress.distill.soft_tree import soft_tree_loss as soft_tree_loss
 from compress.distill.soft_tree import soft_tree_paths as soft_tree_paths
 from compress.distill.soft_tree import soft_tree_predict as soft_tree_predict
+from compress.distill.stochastic_precision import (
+  cosine_response_loss as cosine_response_loss,
+)
+from compress.distill.stochastic_precision import (
+  stochastic_precision_loss as stochastic_precision_loss,
+)
 from compress.distill.subclass import even_owners as even_owners
 from compress.distill.subclass import fold_subclasses as fold_subclasses
 from compress.distill.subclass import spread_loss as spread_loss

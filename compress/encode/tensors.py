@@ -27,6 +27,7 @@ from compress.encode.streams import (
   unpacked_nbytes,
 )
 from compress.packed import (
+  Bucketed,
   Codebook,
   Dense,
   Packed,
@@ -63,7 +64,19 @@ def encode_tensor(
   row_length = codes.shape[-1] if codes.ndim and mask is None else None
   kept = codes[mask] if mask is not None and elementwise else codes
   put_integers(out, 'codes', kept, codecs=codecs, row_length=row_length)
-  out.entry.update(dtype=inner.dtype, axis=inner.axis)
+  out.entry.update(dtype=inner.dtype)
+  if isinstance(inner, Bucketed):
+    out.entry.update(
+      kind='bucketed',
+      shape=list(codes.shape),
+      bits=inner.bits,
+      bucket_size=inner.bucket_size,
+    )
+    for name in ('low', 'high', 'points'):
+      if (values := getattr(inner, name)) is not None:
+        put_numbers(out, name, np.asarray(values))
+    return out
+  out.entry.update(axis=inner.axis)
   if isinstance(inner, Codebook):
     out.entry.update(kind='codebook', shape=list(inner.shape))
     put_numbers(out, 'centroids', np.asarray(inner.centroids))
@@ -112,7 +125,12 @@ def _decode(tensor: Tensor, max_bytes: int) -> Packed:
       f'{min(max_bytes, UNPACKED * MAX_COUNT)}'
     )
   shape, kind = tuple(entry['shape']), entry['kind']
-  known = {'dense': _dense, 'quantized': _quantized, 'codebook': _codebook}
+  known = {
+    'dense': _dense,
+    'quantized': _quantized,
+    'codebook': _codebook,
+    'bucketed': _bucketed,
+  }
   if kind not in known:
     raise ValueError(f'kind {kind!r:.40}: right is one of {", ".join(known)}')
   if 'pattern' not in entry:
@@ -193,6 +211,41 @@ def _codebook(tensor, shape, mask) -> Codebook:
     shape,
     dtype=float_name(entry['dtype']),
     axis=entry['axis'],
+  )
+
+
+def _bucketed(tensor, shape, mask) -> Bucketed:
+  entry = tensor.entry
+  bits = _within(entry, 'bits', 1, 8)
+  count = math.prod(shape)
+  size = entry['bucket_size']
+  if size is not None:
+    size = _within(entry, 'bucket_size', 1, 1 << 31)
+  buckets = -(-count // (size or max(count, 1)))
+  low, high = get_numbers(tensor, 'low'), get_numbers(tensor, 'high')
+  for ends in (low, high):
+    if ends.shape != (buckets,) or ends.dtype != np.float32:
+      raise ValueError(f'low, high: right are {buckets} float32 each')
+  points, levels = None, 1 << bits
+  if 'points' in entry['streams']:
+    points = get_numbers(tensor, 'points')
+    if points.ndim != 1 or not 1 <= points.size <= levels:
+      raise ValueError(f'points: right are 1 to {levels}')
+    if points.dtype != np.float32:
+      raise ValueError('points: right are float32')
+    points, levels = jnp.asarray(points), points.size
+  kept = count if mask is None else int(mask.sum())
+  codes = get_integers(tensor, 'codes', kept)
+  if codes.dtype.kind != 'u' or codes.size and int(codes.max()) >= levels:
+    raise ValueError(f'codes: right are 0 to {levels - 1}')
+  return Bucketed(
+    jnp.asarray(in_place(codes, shape, mask)),
+    jnp.asarray(low),
+    jnp.asarray(high),
+    points,
+    bits=bits,
+    bucket_size=size,
+    dtype=float_name(entry['dtype']),
   )
 
 

@@ -25,6 +25,11 @@ from compress.quantize.activations import (
 from compress.quantize.affine import dequantize as dequantize
 from compress.quantize.affine import fake_quantize as fake_quantize
 from compress.quantize.affine import quantize as quantize
+from compress.quantize.buckets import BucketSpec as BucketSpec
+from compress.quantize.buckets import PointSpec as PointSpec
+from compress.quantize.buckets import bits_by_gradient as bits_by_gradient
+from compress.quantize.buckets import learn_points as learn_points
+from compress.quantize.buckets import quantize_buckets as quantize_buckets
 from compress.quantize.codebook import SharedSpec as SharedSpec
 from compress.quantize.codebook import SignSpec as SignSpec
 from compress.quantize.codebook import binarize_signs as binarize_signs
@@ -34,6 +39,11 @@ from compress.quantize.codebook import with_zero_code as with_zero_code
 from compress.quantize.histogram import mse as mse
 from compress.quantize.histogram import mse_range as mse_range
 from compress.quantize.histogram import percentile as percentile
+from compress.quantize.interval import Drawn as Drawn
+from compress.quantize.interval import draw_precision as draw_precision
+from compress.quantize.interval import drawn_quantizer as drawn_quantizer
+from compress.quantize.interval import init_interval as init_interval
+from compress.quantize.interval import quantize_interval as quantize_interval
 from compress.quantize.observers import Observer as Observer
 from compress.quantize.observers import cumulative as cumulative
 from compress.quantize.observers import ema_minmax as ema_minmax

@@ -79,7 +79,7 @@ def dequantize(
     Float array of the shape of `codes`.
   """
   scale, zero_point = _prepare(codes, q, spec)
-  return _round_to((codes.astype(scale.dtype) - zero_point) * scale, dtype)
+  return round_to((codes.astype(scale.dtype) - zero_point) * scale, dtype)
 
 
 def fake_quantize(
@@ -150,7 +150,7 @@ def project(
   code = _offset_code(rounding, x, scale, low, high, noise)
   # Integers have no negative zero.
   code = jnp.where(code == 0, 0.0, code)
-  return _round_to(code * scale, x.dtype)
+  return round_to(code * scale, x.dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -204,7 +204,7 @@ def _noise(x, spec, key):
   return jax.random.uniform(key, x.shape)
 
 
-def _round_to(x, dtype):
+def round_to(x: jax.Array, dtype: Any) -> jax.Array:
   """A cast that the compiler may not skip on the way to a wider dtype."""
   if jnp.dtype(dtype).itemsize < x.dtype.itemsize:
     info = jnp.finfo(dtype)

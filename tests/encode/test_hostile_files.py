@@ -17,7 +17,7 @@ from compress import packed as packed_lib
 from compress.encode import file as file_lib
 from compress.encode import streams, tensors
 from compress.errors import InputError
-from compress.packed import Codebook, Dense, Quantized, Sparse
+from compress.packed import Bucketed, Codebook, Dense, Quantized, Sparse
 
 FAST, SLOW = 5_000, 200_000
 
@@ -56,6 +56,14 @@ def network():
         jnp.arange(5.0).reshape(1, 1, 5, 1),
         (12, 10),
       ),
+    ),
+    'bucketed': Bucketed(
+      jnp.asarray(skewed.astype(np.uint8)),
+      jnp.zeros(5),
+      jnp.ones(5),
+      jnp.arange(8.0),
+      bits=3,
+      bucket_size=100,
     ),
     'product': Codebook(
       jnp.asarray(rng.integers(0, 6, (2, 12, 5)), jnp.uint8),
