@@ -44,6 +44,7 @@ from compress.quantize.interval import draw_precision as draw_precision
 from compress.quantize.interval import drawn_quantizer as drawn_quantizer
 from compress.quantize.interval import init_interval as init_interval
 from compress.quantize.interval import quantize_interval as quantize_interval
+from compress.quantize.interval import quantize_intervals as quantize_intervals
 from compress.quantize.observers import Observer as Observer
 from compress.quantize.observers import cumulative as cumulative
 from compress.quantize.observers import ema_minmax as ema_minmax

@@ -9,10 +9,10 @@ of others with a trained clip. With an interval I and k bits
 for weights (bounds 'narrow') and for activations that are never negative
 (bounds 'unsigned'). This is learned step size quantization (`lsq.py`) with
 `I = qmax s`: the same levels, the same straight-through gradient, and that of
-I is `d v_hat / ds / qmax`, without LSQ's factor. So weights under trained
-intervals are `quantize_weights(..., learned=True)`, whose first scales are
-those of the largest magnitude. The paper could not be opened; the quantizer is
-written from what others say of it.
+I is `d v_hat / ds / qmax`, without LSQ's factor. An interval is as long as the
+values, whatever the bits, so that one learning rate serves 2 bits and 8; a step
+is not. The paper could not be opened; the quantizer is written from what others
+say of it.
 
 A network that draws its activations' precision has one interval for all of
 them: see `draw_precision`.
@@ -25,10 +25,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from compress import compressor as compressor_lib
+from compress.compressor import KEEP, Compressor, Rules, State
 from compress.errors import InputError
 from compress.quantize import lsq, ranges
 from compress.quantize.codebook import leaf_key
 from compress.quantize.spec import AffineSpec
+from compress.quantize.weights import RangeFunction, quantize_weights
 
 
 def init_interval(v: jax.Array, spec: AffineSpec) -> jax.Array:
@@ -63,9 +66,52 @@ def quantize_interval(
     InputError: another spec.
   """
   _check(spec)
-  step = ranges.divide(interval.astype(jnp.float32), jnp.float32(spec.qmax))
   # The factor of LSQ is 1 / sqrt(count qmax).
-  return lsq.lsq(v, step, spec, count=1 / spec.qmax)
+  return lsq.lsq(v, _step(interval, spec), spec, count=1 / spec.qmax)
+
+
+def quantize_intervals(
+  rules: Rules, *, range_fn: RangeFunction = ranges.tensor_range
+) -> Compressor:
+  """Quantizes the weights that a plan covers on trained intervals.
+
+  Args:
+    rules: ordered `(pattern, AffineSpec)` pairs over leaf paths; the specs
+      symmetric, static, bounds 'narrow' or 'unsigned'.
+    range_fn: `(x, spec) -> (lo, hi)`, where the first intervals come from: by
+      default from the largest magnitude, as in QKD.
+
+  Returns:
+    The compressor; `state.learned` maps leaf path to interval.
+
+  Raises:
+    InputError: another spec.
+  """
+  for _, spec in rules:
+    if spec is not KEEP:
+      _check(spec)
+  inner = quantize_weights(rules, learned=True, range_fn=range_fn)
+
+  def specs_of(params):
+    return compressor_lib.resolve(rules, params).specs
+
+  def init(params) -> State:
+    specs, state = specs_of(params), inner.init(params)
+    intervals = {p: s * specs[p].qmax for p, s in state.learned.items()}
+    return state._replace(learned=intervals)
+
+  def apply(params, state):
+    def at(leaf, spec, path):
+      return quantize_interval(leaf, state.learned[path], spec)
+
+    return compressor_lib.map_covered(at, params, specs_of(params))
+
+  def pack(params, state):
+    specs = specs_of(params)
+    steps = {p: _step(i, specs[p]) for p, i in state.learned.items()}
+    return inner.pack(params, state._replace(learned=steps))
+
+  return Compressor(init, apply, inner.update, pack)
 
 
 class Drawn(NamedTuple):
@@ -133,6 +179,10 @@ def drawn_quantizer(
     )
 
   return quantizer
+
+
+def _step(interval, spec):
+  return ranges.divide(interval.astype(jnp.float32), jnp.float32(spec.qmax))
 
 
 def _check(spec: AffineSpec) -> None:

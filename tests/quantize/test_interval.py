@@ -15,7 +15,7 @@ from compress.quantize import (
   init_interval,
   quantize_activations,
   quantize_interval,
-  quantize_weights,
+  quantize_intervals,
 )
 
 WEIGHTS = AffineSpec(bits=3)
@@ -56,9 +56,10 @@ def test_first_interval_is_the_largest_magnitude():
   v = jnp.array([0.5, -3, 2])
   np.testing.assert_allclose(init_interval(v, WEIGHTS), 3)
   np.testing.assert_allclose(init_interval(v, ACTIVATIONS), 2)
-  method = quantize_weights([('w', WEIGHTS)], learned=True)
+  method = quantize_intervals([('w', WEIGHTS)])
   params = {'w': v}
   state = method.init(params)
+  np.testing.assert_allclose(state.learned['w'], 3)
   np.testing.assert_allclose(
     method.apply(params, state)['w'],
     quantize_interval(v, init_interval(v, WEIGHTS), WEIGHTS),
@@ -68,6 +69,8 @@ def test_first_interval_is_the_largest_magnitude():
 def test_a_full_grid_has_no_interval():
   with pytest.raises(InputError, match='narrow or unsigned'):
     init_interval(jnp.ones(3), AffineSpec(bounds='full'))
+  with pytest.raises(InputError, match='narrow or unsigned'):
+    quantize_intervals([('w', AffineSpec(bounds='full'))])
 
 
 def network(variables, x):
