@@ -1,0 +1,210 @@
+"""The study of inputs without data in words: kinds, papers, what came out."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from compress import audit
+
+_ZEROQ = 'Cai et al., 2020, ZeroQ, arXiv:2001.00281'
+_ZSKD = (
+  'Nayak et al., 2019, Zero-Shot Knowledge Distillation in Deep Networks, '
+  'arXiv:1905.08114'
+)
+_HINTON = (
+  'Hinton, Vinyals, Dean, 2015, Distilling the Knowledge in a Neural Network, '
+  'arXiv:1503.02531'
+)
+
+TITLES = {
+  'alone': 'student alone',
+  'plain': 'plain distillation',
+  'real': 'real images',
+  'deep_inversion': 'BatchNorm and classes',
+  'batch_norm': 'BatchNorm-matched',
+  'class_impressions': 'class impressions',
+  'data_impressions': 'data impressions',
+  'soft_targets': 'soft-targeted',
+  'kegnet': 'KegNet',
+  'noise': 'noise',
+}
+
+METHODS: dict[str, dict[str, str]] = {
+  'alone': {
+    'summary': 'Control: trained on all real training images and their labels, '
+    'without the teacher.'
+  },
+  'plain': {
+    'summary': 'Control: on all real training images, by labels and the '
+    'teacher’s softened answers.',
+    'paper': _HINTON,
+  },
+  'real': {
+    'summary': 'Control: real training images, as many as there are of the '
+    'others, without their labels.'
+  },
+  'deep_inversion': {
+    'summary': 'Images moved until the teacher sees a chosen class in them and '
+    'its BatchNorms the statistics that they have stored, with little '
+    'variation between neighbouring pixels.',
+    'paper': 'Yin et al., 2020, Dreaming to Distill, arXiv:1912.08795',
+  },
+  'batch_norm': {
+    'summary': 'Images moved until the batch has the statistics that the '
+    'teacher’s BatchNorms have stored.',
+    'paper': _ZEROQ,
+  },
+  'class_impressions': {
+    'summary': 'Images moved until the teacher sees a chosen class in them.',
+    'paper': _ZSKD,
+  },
+  'data_impressions': {
+    'summary': 'Images moved until the teacher gives an answer drawn from a '
+    'Dirichlet distribution, in which similar classes go together.',
+    'paper': _ZSKD,
+  },
+  'soft_targets': {
+    'summary': 'Features drawn from a normal distribution that the teacher’s '
+    'parameters give, answers of its last layer to them, and images moved '
+    'until the teacher gives these.',
+    'paper': 'Wang, 2021, Data-Free Knowledge Distillation with Soft Targeted '
+    'Transfer Set Synthesis, arXiv:2104.04868',
+  },
+  'kegnet': {
+    'summary': 'Images of generators trained so that the teacher recovers the '
+    'class, a decoder the code, and images of different codes differ.',
+    'paper': 'Yoo, Cho, Kim, Kang, 2019, Knowledge Extraction with No '
+    'Observable Data',
+  },
+  'noise': {
+    'summary': 'Control: normal noise of the training images’ mean and '
+    'variance.'
+  },
+}
+
+CONVENTIONS = (
+  'All students of a seed begin with the same weights and take as many '
+  'updates with the same options; without labels they learn the teacher’s '
+  'softened answers alone. Differences are told seed by seed.',
+  'A quantized teacher has kernels with a scale a channel and inputs of layers '
+  'with a range each, both in the bits of its name; the image has 8. Kernels '
+  'are the same whatever it was calibrated on.',
+)
+
+
+def describe(study) -> list[str]:
+  """Paragraphs that say what was done.
+
+  Args:
+    study: `data_free_study.Study`.
+
+  Returns:
+    Text of the paragraphs.
+  """
+  settings, making = study.settings, study.settings.making
+  tuning = settings.tuning
+  return [
+    f'The teacher, {study.teacher.name}, was trained on '
+    f'{len(study.splits.train):,} images of {settings.dataset}. From it alone '
+    f'{making.images} inputs of every kind were made. Those that are moved '
+    f'down a loss took {making.steps} steps of Adam at '
+    f'{making.learning_rate:g} within the range of pixels, whatever the kind; '
+    f'KegNet has {making.generators} generators of {making.generator_steps} '
+    'steps. No kind was tuned more than another.',
+    f'On each kind a student, {study.student.name}, learned the teacher’s '
+    f'answers at temperature {tuning.temperature:g}, for {study.updates} '
+    f'updates of {tuning.batch} inputs. And on '
+    f'{min(settings.calibration, making.images)} inputs of each kind the '
+    'ranges of the teacher’s activations were calibrated (observer '
+    f'{settings.observer}), and it was quantized without training. All '
+    'networks were written to files, read back, and judged on '
+    f'{len(study.splits.test)} real images.',
+  ]
+
+
+def summary(study, found) -> list[str]:
+  """What the figures say, in a few sentences.
+
+  Args:
+    study: `data_free_study.Study`.
+    found: `data_free_study.Found`.
+
+  Returns:
+    One paragraph of the students, one of the quantized teachers.
+  """
+  made = [k for k in study.settings.kinds if k not in ('real', 'noise')]
+  alone, plain = (_told(found.students[k]) for k in ('alone', 'plain'))
+  text = (
+    f'The teacher classifies {_told(found.teacher)} % of the test images '
+    f'correctly, the student alone {alone} %, by plain distillation {plain} %.'
+  )
+  if made:
+    best = max(made, key=lambda k: mean(found.students[k]))
+    text += (
+      f' Without any real image the student reaches '
+      f'{_told(found.students[best])} % at best ({TITLES[best]})'
+    )
+    others = [k for k in ('real', 'noise') if k in found.students]
+    told = [f'{_told(found.students[k])} % on {TITLES[k]}' for k in others]
+    text += f'; {" and ".join(told)}.' if told else '.'
+  texts = [text]
+  low = min(study.settings.bits)
+  kinds = {kind: found.twins[kind, low] for kind in study.settings.kinds}
+  told = ', '.join(
+    f'{TITLES[kind]} {_told(runs)} %'
+    for kind, runs in sorted(kinds.items(), key=lambda x: -mean(x[1]))
+  )
+  texts.append(
+    f'The teacher with {low} bits a weight and an activation, by what its '
+    f'ranges were calibrated on: {told}.'
+  )
+  return texts
+
+
+def notes(study, found) -> list[str]:
+  """What a reader should know.
+
+  Args:
+    study: the study.
+    found: its figures.
+
+  Returns:
+    One paragraph each.
+  """
+  texts = []
+  if study.settings.smoke:
+    texts.append('A smoke run: too little of everything for its figures.')
+  texts.append(
+    f'An image is {100 / len(study.splits.test):.2f} points of accuracy of the '
+    f'{len(study.splits.test)} test images.'
+  )
+  texts.append(
+    'A student’s BatchNorms store the statistics of the inputs that it was '
+    'taught on, which are not those of real images: part of what students '
+    'lose without data is that.'
+  )
+  low = [
+    (kind, np.mean([run['as_asked'] for run in runs]))
+    for kind, runs in found.inputs.items()
+    if 'as_asked' in runs[0] and kind != 'real'
+  ]
+  low = [f'{TITLES[kind]} {share:.0f} %' for kind, share in low if share < 90]
+  if low:
+    texts.append(
+      'Fewer than 90 % of the inputs are to the teacher what they were made '
+      f'for: {", ".join(low)}. Answers that are asked for softly need not '
+      'have one class on top.'
+    )
+  return texts
+
+
+def mean(runs: Sequence[dict[str, Any]]) -> float:
+  """Mean accuracy over seeds, in percent."""
+  return audit.over_runs([100 * run['test']['top1'] for run in runs])['mean']
+
+
+def _told(runs) -> str:
+  found = audit.over_runs([100 * run['test']['top1'] for run in runs])
+  spread = '' if found['std'] is None else f' ± {found["std"]:.1f}'
+  return f'{found["mean"]:.1f}{spread}'

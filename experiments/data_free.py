@@ -1,0 +1,212 @@
+r"""Distils and quantizes a classifier without data, beside doing it with data.
+
+A teacher is trained on real images. Then inputs are made from it alone: matched
+to its BatchNorms, impressions of classes and of answers, soft-targeted, by
+KegNet's generators; beside them stand real images and noise. From the inputs of
+each kind a student learns the teacher's answers, with the student alone and
+plain distillation as controls; and on each the teacher is calibrated for 8, 6
+and 4 bits. By default: a ResNet-20 and a ResNet-8 on scikit-learn's digits, 3
+seeds, about a quarter of an hour on two cores. The output folder gets
+report.html, report.md, report.json, the inputs, a file a network, and so what
+an interrupted run needs to continue: the same command resumes.
+
+  python -m experiments.data_free
+  python -m experiments.data_free --inputs=real --inputs=kegnet --inputs=noise
+  python -m experiments.data_free --dataset=fashion_mnist --images=2048 \
+      --output_dir=results/data_free_fashion
+
+Methods: Cai et al. 2020, arXiv:2001.00281; Yin et al. 2020, arXiv:1912.08795;
+Nayak et al. 2019, arXiv:1905.08114; Wang 2021, arXiv:2104.04868; Yoo et al.
+2019 (KegNet, NeurIPS).
+
+Exit status: 0 done, 2 bad input (one line says what), 1 a fault of the program.
+"""
+
+import math
+import shlex
+import sys
+
+from absl import flags
+
+from compress.errors import InputError
+from experiments import cli
+
+KINDS = (
+  'real',
+  'deep_inversion',
+  'batch_norm',
+  'class_impressions',
+  'data_impressions',
+  'soft_targets',
+  'kegnet',
+  'noise',
+)
+_BITS = (*range(2, 9), 16)
+
+_DATASET = flags.DEFINE_string(
+  'dataset',
+  'digits',
+  'Images: digits (in scikit-learn), or an image classification set of the '
+  'tensorflow-datasets catalogue, such as fashion_mnist or cifar10.',
+)
+_DATA_DIR = flags.DEFINE_string(
+  'data_dir',
+  None,
+  'Where prepared data sets are kept. Default: that of tensorflow-datasets.',
+)
+_DATA_PATH = flags.DEFINE_string(
+  'data_path',
+  None,
+  "Folder of a set's own files (those of MNIST's kind, cifar10), which are "
+  'prepared instead of a download.',
+)
+_TEACHER = flags.DEFINE_string(
+  'teacher',
+  'cifar_resnet20',
+  'The network that is trained on real images: a ResNet, or lenet5, lenet300, '
+  'vit_b16, which have no BatchNorm to match.',
+)
+_STUDENT = flags.DEFINE_string(
+  'student', 'cifar_resnet8', 'The network that is taught.'
+)
+_INPUTS = flags.DEFINE_multi_enum(
+  'inputs',
+  list(KINDS),
+  list(KINDS),
+  'Kinds of inputs; repeat the flag for several.',
+)
+_IMAGES = flags.DEFINE_integer('images', 512, 'Inputs of every kind.', 1)
+_STEPS = flags.DEFINE_integer(
+  'steps', 200, 'Updates of inputs that are moved down a loss.', 1
+)
+_STEP_SIZE = flags.DEFINE_float(
+  'step_size', 0.05, 'Their learning rate, in deviations of the pixels.'
+)
+_GENERATORS = flags.DEFINE_integer('generators', 3, 'Of KegNet.', 1)
+_GENERATOR_STEPS = flags.DEFINE_integer(
+  'generator_steps', 400, 'Updates of each generator.', 1
+)
+_BITWIDTHS = flags.DEFINE_list(
+  'bits',
+  ['8', '6', '4'],
+  'Widths of weights and activations of the quantized teachers.',
+)
+_CALIBRATION = flags.DEFINE_integer(
+  'calibration', 256, 'Inputs that activation ranges are calibrated on.', 1
+)
+_OBSERVER = flags.DEFINE_enum(
+  'observer',
+  'mse',
+  [
+    'minmax',
+    'sample_minmax',
+    'ema',
+    'mean_std',
+    'percentile',
+    'mse',
+    'kl',
+    'aciq',
+  ],
+  'How a range comes from what was seen.',
+)
+_SEEDS = flags.DEFINE_integer(
+  'seeds', 3, 'Runs of everything: teachers, inputs, students.', 1
+)
+_EPOCHS = flags.DEFINE_integer(
+  'epochs',
+  30,
+  'Passes of the teacher over the training images; students take as many '
+  'updates.',
+  1,
+)
+_BATCH = flags.DEFINE_integer('batch', 64, 'Images a step.', 1)
+_LEARNING_RATE = flags.DEFINE_float(
+  'learning_rate',
+  2e-3,
+  'The highest learning rate of teachers and students, of Adam; falls to 0 '
+  'along half a cosine.',
+)
+_TEMPERATURE = flags.DEFINE_float(
+  'temperature', 4.0, "Of the teacher's softened answers."
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+  'output_dir', 'results/data_free', 'Folder of the results.'
+)
+_RESUME = flags.DEFINE_boolean(
+  'resume',
+  True,
+  'Continue an interrupted run in the output folder; --noresume removes what '
+  'an earlier run of this study left there.',
+)
+_SMOKE = flags.DEFINE_boolean(
+  'smoke', False, 'A minimal run of the same code, to see that it works.'
+)
+
+
+def _check() -> tuple[int, ...]:
+  """Checks what absl cannot; returns the widths."""
+  for flag in (_STEP_SIZE, _LEARNING_RATE, _TEMPERATURE):
+    if not (math.isfinite(flag.value) and flag.value > 0):
+      raise InputError(
+        f'--{flag.name}={flag.value:g}: right is a finite number above 0'
+      )
+  if len(set(_INPUTS.value)) < len(_INPUTS.value):
+    raise InputError('--inputs: a kind is given twice')
+  right = '2 to 8, or 16'
+  found = cli.numbers(_BITWIDTHS, above=1, below=17, right=right)
+  for number in found:
+    if number not in _BITS:
+      raise InputError(f'--bits={number:g}: right is {right}')
+  return tuple(int(number) for number in found)
+
+
+def main() -> None:
+  """Checks the flags, then runs the study."""
+  bits = _check()
+  # Imported late: `--help` answers at once, and flags are checked first.
+  from experiments.classification import data_free_study
+  from experiments.classification.data_free_inputs import Making
+  from experiments.classification.tuning import Tuning
+
+  settings = data_free_study.Settings(
+    dataset=_DATASET.value,
+    data_dir=_DATA_DIR.value,
+    data_path=_DATA_PATH.value,
+    teacher=_TEACHER.value,
+    student=_STUDENT.value,
+    kinds=tuple(kind for kind in KINDS if kind in _INPUTS.value),
+    bits=bits,
+    seeds=_SEEDS.value,
+    making=Making(
+      images=_IMAGES.value,
+      steps=_STEPS.value,
+      learning_rate=_STEP_SIZE.value,
+      generators=_GENERATORS.value,
+      generator_steps=_GENERATOR_STEPS.value,
+      generator_batch=_BATCH.value,
+      temperature=_TEMPERATURE.value,
+    ),
+    tuning=Tuning(
+      epochs=_EPOCHS.value,
+      batch=_BATCH.value,
+      learning_rate=_LEARNING_RATE.value,
+      temperature=_TEMPERATURE.value,
+    ),
+    calibration=_CALIBRATION.value,
+    observer=_OBSERVER.value,
+    smoke=_SMOKE.value,
+  )
+  tables, paths = data_free_study.run(
+    settings,
+    output_dir=_OUTPUT_DIR.value,
+    resume=_RESUME.value,
+    command=shlex.join(
+      ['python', '-m', 'experiments.data_free', *sys.argv[1:]]
+    ),
+  )
+  print('\n\n'.join(tables))
+  print(f'\nreport: {paths["html"].resolve()}')
+
+
+if __name__ == '__main__':
+  cli.run(main)

@@ -1,0 +1,125 @@
+"""The study without data from the command line, as small as it gets."""
+
+import functools
+import json
+import os
+
+import pytest
+
+from tests.experiments import command_line
+from tests.experiments.command_line import assert_refused, contents
+
+STUDY = 'data_free'
+FLAGS = tuple(f'--inputs={x}' for x in ('real', 'batch_norm', 'kegnet'))
+start = functools.partial(command_line.start, STUDY, '--smoke')
+
+
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    (['--step_size=0'], '--step_size=0: right is a finite number above 0'),
+    (['--temperature=nan'], '--temperature=nan: right is a finite number'),
+    (['--inputs=real'] * 2, '--inputs: a kind is given twice'),
+    (['--inputs=fakes'], 'inputs'),
+    (['--bits=9'], '--bits=9: right is 2 to 8, or 16'),
+    (['--bits=4,4'], '--bits: a number is given twice'),
+    (['--images=0'], 'images'),
+  ],
+)
+def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
+  output = tmp_path / 'out'
+  assert_refused(start(*flags, output=output), message)
+  assert not output.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'flags, message',
+  [
+    (['--student=lenet6'], "network 'lenet6' is not known"),
+    (['--teacher=lenet5'], '--teacher=lenet5 has no BatchNorm, which --inputs'),
+    (['--data_path=here'], '--data_path: digits come with scikit-learn'),
+  ],
+)
+def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
+  output = tmp_path / 'out'
+  assert_refused(start(*flags, output=output), message)
+  assert not output.exists()
+
+
+@pytest.fixture(scope='module')
+def smoke(tmp_path_factory):
+  """The folder of a finished run, and what it printed."""
+  output = tmp_path_factory.mktemp('study') / 'out'
+  done = start(*FLAGS, output=output)
+  assert done.returncode == 0, done.stderr[-2000:]
+  return output, done.stdout
+
+
+def read(output):
+  return json.loads((output / 'report.json').read_text())
+
+
+@pytest.mark.slow
+def test_the_report_has_its_fields(smoke):
+  output, printed = smoke
+  last = printed.strip().splitlines()[-1]
+  assert last == f'report: {output.resolve()}/report.html'
+  report = read(output)
+  assert report['study'] == STUDY
+  kinds = ['real', 'batch_norm', 'kegnet']
+  assert [v['method'] for v in report['variants']] == [
+    *(f'{kind}, quantized' for kind in kinds),
+    *('alone', 'plain', *kinds),
+  ]
+  for entry in (report['reference'], *report['variants']):
+    found = entry['accuracy']
+    assert 0 <= found['mean'] <= 100 and found['n'] == 1
+    assert entry['bytes']['on_disk'] > 0
+  assert [v['weight_bits'] for v in report['variants'][:3]] == [4] * 3
+  assert report['variants'][0]['compression'] > 1
+  students, twins, inputs = report['tables']
+  assert len(students['rows']) == 5 and len(twins['rows']) == 4
+  assert [row[0] for row in inputs['rows']] == [
+    'real images',
+    'BatchNorm-matched',
+    'KegNet',
+  ]
+  assert 'Controls that were not run: noise.' in report['warnings']
+  page = (output / 'report.html').read_text()
+  assert page.count('data:image/png') == 3 * 7
+
+
+@pytest.mark.slow
+def test_a_second_run_computes_nothing_anew(smoke):
+  output, _ = smoke
+  report = read(output)
+  kept = [p for p in contents(output) if not p.startswith('report')]
+  kept = [p for p in kept if p != 'run.json']
+  times = {p: os.stat(output / p).st_mtime_ns for p in kept}
+  done = start(*FLAGS, output=output)
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert 'step/s' not in done.stderr
+  assert {p: os.stat(output / p).st_mtime_ns for p in kept} == times
+  assert read(output) == report
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_and_ends_the_same(smoke):
+  output, _ = smoke
+  report = read(output)
+  for path in ('inputs_kegnet', 'student_real', 'w4a4_real'):
+    (output / 'runs' / f'{path}.0.json').unlink()
+  done = start(*FLAGS, output=output)
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert 'KegNet 1/1' in done.stderr and 'teacher' not in done.stderr
+  assert read(output) == report
+
+
+@pytest.mark.slow
+def test_another_setting_is_refused(smoke):
+  output, _ = smoke
+  before = contents(output)
+  done = start(*FLAGS, '--observer=minmax', output=output)
+  assert_refused(done, "another observer ('mse', now 'minmax')")
+  assert contents(output) == before
