@@ -80,7 +80,8 @@ def measured_speedup(version: Version) -> float | None:
 
 def change(version: Version, reference: Version) -> float | None:
   """Accuracy minus the reference's, in points, of the means over runs."""
-  own, base = (figure(v, 'accuracy') for v in (version, reference))
+  base = _own_reference(version, reference)
+  own, base = (figure(v, 'accuracy') for v in (version, base))
   # Means of the same values in another order differ in their last bits.
   return round(own.mean - base.mean, 9) if own and base else None
 
@@ -110,7 +111,16 @@ def _stated_or_ratio(version, reference, path, key) -> float | None:
     return stated.mean if stated.mean > 0 else None
   if version.is_reference:
     return 1.0
-  own, base = (figure(v, key) for v in (version, reference))
+  base = _own_reference(version, reference)
+  own, base = (figure(v, key) for v in (version, base))
   if not own or not base or own.mean <= 0:
     return None
   return base.mean / own.mean
+
+
+def _own_reference(version, reference) -> Version:
+  """What a version is compared with: the network it states, or the report's."""
+  stated = version.first.get('reference')
+  if not isinstance(stated, Mapping):
+    return reference
+  return Version(str(stated.get('name') or reference.name), (stated,), True)

@@ -40,6 +40,8 @@ flips, figures that are a number or, over runs that are not listed one by one,
     these (compression_of: 'bytes' in the reference: all are of files).
     speedup: theoretical (if it is not that of macs), measured.
   widths: layer -> [channels kept, channels before].
+  reference: {name, accuracy, params, macs} of the network it is compared with,
+    where that is not the report's.
 The variants of one method make one line of the figures, a point each.
 
 Optional beside them: title, description (text or paragraphs), methods {name:

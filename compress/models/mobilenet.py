@@ -26,7 +26,7 @@ _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 
 
 class SeparableBlock(nn.Module):
-  """Depthwise 3x3, then 1x1 convolution; named `relu1`, `relu2`.
+  """Depthwise 3x3, then 1x1 convolution; named `relu1`, `norm2`, `relu2`.
 
   Attributes:
     features: output channels.
@@ -52,6 +52,7 @@ class SeparableBlock(nn.Module):
     x = named(self, nn.relu(x), 'relu1')
     x = conv('pointwise', self.features, 1, kernel_init=_KERNEL_INIT)(x)
     x = batch_norm('bn2', train=train, epsilon=_EPSILON)(x)
+    x = named(self, x, 'norm2')
     return named(self, nn.relu(x), 'relu2')
 
 

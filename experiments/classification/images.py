@@ -1,9 +1,11 @@
 """The images of a classification study, by the name of their set."""
 
+import dataclasses
+
 import numpy as np
 
 from compress import data
-from compress.data import ImageSplits
+from compress.data import ImageDataset, ImageSplits
 from compress.errors import InputError
 
 
@@ -40,3 +42,30 @@ def load_splits(
   return ImageSplits(
     *(data.take_images(x, np.arange(min(most, len(x)))) for x in splits)
   )
+
+
+def pool_images(dataset: ImageDataset, size: int) -> ImageDataset:
+  """The same images with less detail: means over squares of pixels.
+
+  Args:
+    dataset: images uint8 [N, H, W, C].
+    size: pixels a side of a square; 1 changes nothing.
+
+  Returns:
+    Images uint8 [N, H / size, W / size, C], means rounded to the nearest.
+
+  Raises:
+    InputError: `size` does not divide height and width.
+  """
+  if size == 1:
+    return dataset
+  rows, columns, colours = dataset.image_shape
+  if size < 1 or rows % size or columns % size:
+    raise InputError(
+      f'pooling by {size}: right is a divisor of {rows} and {columns} pixels'
+    )
+  cut = dataset.images.reshape(
+    -1, rows // size, size, columns // size, size, colours
+  )
+  means = cut.mean(axis=(2, 4), dtype=np.float32)
+  return dataclasses.replace(dataset, images=np.rint(means).astype(np.uint8))

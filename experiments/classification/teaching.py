@@ -177,7 +177,7 @@ def make_teaching(
   scaling: Scaling,
   tuning: Tuning,
   features: Mapping[str, tuple[str, str]] | None = None,
-  remember: bool = False,
+  views: View | None = None,
 ) -> Teaching:
   """Prepares the teaching of a network, on one device.
 
@@ -194,20 +194,22 @@ def make_teaching(
     tuning: options.
     features: name -> the student's and the teacher's name of a feature, which
       the views have under that name.
-    remember: the teacher looks at every training image once, before the
-      training, and its views are kept on the host; not where images are
+    views: what the teacher makes of every training image, of `look_at_all`,
+      with these features at least: it is not run again. Not where images are
       augmented. The result is the same up to rounding.
 
   Returns:
     The teaching.
 
   Raises:
-    InputError: a network without one of the features, or `remember` with
+    InputError: a network without one of the features, or `views` with
       augmentation.
   """
   features = dict(features or {})
-  if remember and tuning.augmented:
-    raise InputError('augmented images differ: their views cannot be kept')
+  if views is not None:
+    if tuning.augmented:
+      raise InputError('augmented images differ: their views cannot be kept')
+    views = View(views.logits, {k: views.features[k] for k in features})
   learn = distill.tap_features(network.learn, [x for x, _ in features.values()])
   look = _looking(
     teacher.network.apply, {k: y for k, (_, y) in features.items()}
@@ -236,7 +238,6 @@ def make_teaching(
     train.make_step(loss_fn, optimizer), train.data_mesh(jax.devices()[:1])
   )
   images = scaling(dataset.images)
-  views = _views(look, teacher.variables, images) if remember else None
 
   def run(
     variables,
@@ -254,7 +255,7 @@ def make_teaching(
       {
         'collections': collections,
         'memory': {} if memory is None else memory,
-        'teacher': {} if remember else teacher.variables,
+        'teacher': teacher.variables if views is None else {},
       },
       jax.random.key(seed),
     )
@@ -270,7 +271,7 @@ def make_teaching(
     state, _ = train.fit(
       step,
       state,
-      with_views if remember else batch_fn,
+      batch_fn if views is None else with_views,
       steps=steps,
       progress=progress,
       description=description or network.name,
@@ -340,6 +341,38 @@ def teach(
   return variables
 
 
+def look_at_all(
+  teacher: Teacher,
+  dataset: ImageDataset,
+  *,
+  scaling: Scaling,
+  features: Mapping[str, str] | None = None,
+  batch: int = 256,
+) -> View:
+  """What a teacher makes of all training images, for `make_teaching`.
+
+  Args:
+    teacher: the teacher.
+    dataset: N images.
+    scaling: of pixels.
+    features: name -> the teacher's name of a feature.
+    batch: images at once.
+
+  Returns:
+    The views [N, ...], numpy arrays on the host.
+
+  Raises:
+    InputError: the teacher has not one of the features.
+  """
+  compiled = jax.jit(_looking(teacher.network.apply, dict(features or {})))
+  images, parts = scaling(dataset.images), []
+  for start in range(0, len(images), batch):
+    part = images[start : start + batch]
+    filled = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0), (0, 0)))
+    parts.append(jax.device_get(compiled(teacher.variables, filled)))
+  return jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *parts)
+
+
 def _looking(apply, names):
   """A network as `(variables, images) -> View`, features by other names."""
   tapped = distill.tap_features(apply, list(names.values()))
@@ -349,13 +382,3 @@ def _looking(apply, names):
     return View(logits, {k: found[name] for k, name in names.items()})
 
   return look
-
-
-def _views(look, variables, images, *, batch=256):
-  """The views of all images, on the host."""
-  compiled, parts = jax.jit(look), []
-  for start in range(0, len(images), batch):
-    part = images[start : start + batch]
-    filled = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0), (0, 0)))
-    parts.append(jax.device_get(compiled(variables, filled)))
-  return jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *parts)

@@ -1,0 +1,385 @@
+"""The benchmark of distillation: teachers, students, every method, every seed.
+
+Tian, Krishnan and Isola 2020, arXiv:1910.10699: a teacher is trained once, and
+every method teaches the same student, from the same weights, in the same order
+of images and with as many updates. The student alone and plain distillation are
+rows like any other. Every finished run is a file, which a run of the same
+command reads and does not make again.
+"""
+
+import dataclasses
+import functools
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from compress import audit, data, distill, encode
+from compress.errors import InputError
+from compress.packed import Dense, unpack_tree
+from experiments import folder as folder_lib
+from experiments.classification import (
+  distillation_methods,
+  distillation_networks,
+  distillation_report,
+  evaluation,
+  teaching,
+)
+from experiments.classification.distillation_methods import (
+  ALONE,
+  KD,
+  METHODS,
+  Setting,
+  Shapes,
+)
+from experiments.classification.distillation_networks import KNOWN, PAIRS
+from experiments.classification.images import load_splits, pool_images
+from experiments.classification.teaching import Teacher
+from experiments.classification.training import train_classifier
+from experiments.classification.tuning import Tuning
+from experiments.hybrids.runs import Figures, Store
+
+STUDY = 'distillation_benchmark'
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What decides the result.
+
+  Attributes:
+    dataset: 'digits', or a name of the tensorflow-datasets catalogue.
+    data_dir: where prepared sets are kept; None is the catalogue's default.
+    data_path: folder of the set's own files, None to use what is prepared.
+    pool: images are averaged over squares of so many pixels a side.
+    images: training images, the first ones; None for all.
+    pairs: `teacher:student`, of `distillation_networks.KNOWN`.
+    methods: of `distillation_methods.METHODS`; the student alone and plain
+      distillation are always among them.
+    seeds: students of every method.
+    tuning: of every student.
+    teacher_epochs: of every teacher.
+    first_share: epochs of a method's first stage, as a share of the others.
+    smoke: a minimal run.
+  """
+
+  dataset: str = 'digits'
+  data_dir: str | None = None
+  data_path: str | None = None
+  pool: int = 1
+  images: int | None = None
+  pairs: tuple[str, ...] = PAIRS
+  methods: tuple[str, ...] = tuple(METHODS)
+  seeds: int = 3
+  tuning: Tuning = Tuning(epochs=30, weight_decay=5e-4)
+  teacher_epochs: int = 30
+  first_share: float = 0.125
+  smoke: bool = False
+
+  def __post_init__(self):
+    unknown = [name for name in self.methods if name not in METHODS]
+    if unknown:
+      raise InputError(
+        f'method {unknown[0]!r}; right is one of {", ".join(METHODS)}'
+      )
+    for pair in self.pairs:
+      distillation_networks.parse_pair(pair)
+
+  def all_methods(self) -> tuple[str, ...]:
+    """The controls, then the rest in the order of `METHODS`."""
+    wanted = {ALONE, KD, *self.methods}
+    return tuple(name for name in METHODS if name in wanted)
+
+  def smaller(self) -> 'Settings':
+    """The same code on next to nothing."""
+    return dataclasses.replace(
+      self,
+      images=64,
+      pairs=self.pairs[-1:],
+      seeds=1,
+      tuning=dataclasses.replace(self.tuning, epochs=1, batch=16),
+      teacher_epochs=1,
+    )
+
+
+def run(
+  settings: Settings,
+  *,
+  output_dir: str,
+  resume: bool,
+  command: str,
+  progress: bool = True,
+) -> tuple[str, dict[str, pathlib.Path]]:
+  """Runs the study, from where an earlier run in the folder stopped.
+
+  Args:
+    settings: what to do.
+    output_dir: folder of the results.
+    resume: continue what is there.
+    command: for the report.
+    progress: show a bar.
+
+  Returns:
+    The tables as text, and the paths of the report.
+
+  Raises:
+    InputError: bad input, before anything is written.
+  """
+  settings = settings.smaller() if settings.smoke else settings
+  splits = load_splits(
+    settings.dataset,
+    data_dir=settings.data_dir,
+    data_path=settings.data_path,
+    most=settings.images if settings.smoke else None,
+  )
+  splits = type(splits)(*(pool_images(x, settings.pool) for x in splits))
+  if settings.images is not None and settings.images < len(splits.train):
+    rows = np.arange(settings.images)
+    splits = splits._replace(train=data.take_images(splits.train, rows))
+  folder = folder_lib.open_folder(
+    output_dir, STUDY, dataclasses.asdict(settings), resume=resume
+  )
+  study = Study(settings, splits, folder, progress=progress)
+  print(
+    f'{STUDY}: {len(settings.pairs)} pairs, {len(settings.all_methods())} '
+    f'methods, {settings.seeds} seeds on {settings.dataset}, '
+    f'{len(splits.train)} training images; results in {folder}'
+  )
+  study.run()
+  report, figures = distillation_report.make_report(study, command=command)
+  paths = audit.write_report(report, {}, folder, figures=figures)
+  tables = [audit.format_stated(table) for table in report['tables']]
+  return '\n\n'.join(tables), paths
+
+
+class Study:
+  """The runs, which are made once.
+
+  Attributes:
+    settings: what to do.
+    splits: the images.
+  """
+
+  def __init__(self, settings, splits, folder, *, progress: bool):
+    self.settings, self.splits = settings, splits
+    self._progress = progress
+    self._folder = folder
+    self._store = Store(folder / 'runs')
+    self._scaling = data.pixel_scaling(splits.train)
+    self.network = functools.cache(self._make_network)
+    self._predictor = functools.cache(self._make_predictor)
+    self.teacher = functools.cache(self._make_teacher)
+    self._views = functools.lru_cache(1)(self._make_views)
+    self._own = functools.lru_cache(settings.seeds)(self._make_own)
+    # Of a method, and of the student alone; the seeds share a compilation.
+    self._teachings = functools.lru_cache(2)(self._make_teachings)
+
+  def run(self) -> None:
+    """Makes all runs that are not there yet."""
+    names = self.settings.all_methods()
+    runs = [
+      (pair, method, seed)
+      for pair in self.settings.pairs
+      for method in names
+      for seed in range(self.settings.seeds)
+      if self.reason(pair, method) is None
+    ]
+    with tqdm.tqdm(runs, unit='run', disable=not self._progress) as bar:
+      for pair, method, seed in bar:
+        bar.set_description(f'{pair}, {method}')
+        self.figures(pair, method, seed)
+
+  def reason(self, pair: str, method: str) -> str | None:
+    """Why a pair cannot have a method; None if it can."""
+    if method == 'self' and self.settings.tuning.augmented:
+      return 'self: augmented images differ from those it has seen alone'
+    try:
+      METHODS[method].make(self._setting(pair))
+    except InputError as error:
+      return str(error)
+    return None
+
+  def figures(self, pair: str, method: str, seed: int) -> Figures:
+    """What a student reached, trained now unless that was done before.
+
+    Args:
+      pair: `teacher:student`.
+      method: of `METHODS`.
+      seed: of the student.
+
+    Returns:
+      'accuracy', 'agreement', 'shared_errors' in percent,
+      'divergence' in nats, on the test images.
+    """
+    key = f'{pair}.{method}'.replace(':', '-').replace(' ', '_')
+    return self._store.get(
+      key, seed, lambda: self._judge(pair, self._taught(pair, method, seed))
+    )
+
+  def teacher_figures(self, name: str) -> Figures:
+    """Accuracy of a teacher, in percent, and its size."""
+    teacher = self.teacher(name)
+    judged = audit.classify(
+      self._answers(name, teacher), self.splits.test.labels
+    )
+    return {
+      'accuracy': 100 * judged.top1,
+      'params': distillation_networks.parameters(teacher),
+      'macs': teacher.network.cost(teacher.variables).macs,
+    }
+
+  def student_cost(self, name: str) -> tuple[int, int]:
+    """Parameters, and multiply-adds of an image."""
+    network = self.network(name)
+    cost = network.cost(jax.eval_shape(network.init, jax.random.key(0)))
+    return cost.parameters, cost.macs
+
+  def _make_network(self, name):
+    train = self.splits.train
+    return distillation_networks.make_network(
+      name, image_shape=train.image_shape, classes=len(train.classes)
+    )
+
+  def _make_teacher(self, name) -> Teacher:
+    network = self.network(name)
+    path = self._folder / 'teachers' / f'{name}.safetensors'
+    if path.is_file():
+      variables = unpack_tree(encode.load(path).tree)
+      return Teacher(network, jax.tree.map(jnp.asarray, variables))
+    tuning = dataclasses.replace(
+      self.settings.tuning, epochs=self.settings.teacher_epochs
+    )
+    found = train_classifier(
+      network,
+      network.init(jax.random.key(0)),
+      self.splits.train,
+      scaling=self._scaling,
+      tuning=tuning,
+      seed=0,
+      progress=self._progress,
+      description=f'teacher {name}',
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    encode.save(path, jax.tree.map(Dense, found.variables))
+    return Teacher(network, found.variables)
+
+  def _setting(self, pair) -> Setting:
+    return _setting(
+      self.settings.tuning,
+      self.splits.train,
+      *(
+        (name, self.network(name))
+        for name in distillation_networks.parse_pair(pair)
+      ),
+    )
+
+  def _make_views(self, name):
+    """Of all features: a pair's methods use them one after the other."""
+    return teaching.look_at_all(
+      self.teacher(name),
+      self.splits.train,
+      scaling=self._scaling,
+      features=KNOWN[name].features,
+    )
+
+  def _make_teachings(self, pair, method):
+    teacher, student = distillation_networks.parse_pair(pair)
+    known = METHODS[method]
+    stages = known.make(self._setting(pair))
+    keep = known.teacher and not self.settings.tuning.augmented
+    found = []
+    for i, stage in enumerate(stages):
+      tuning = self.settings.tuning
+      if i < len(stages) - 1:
+        first = max(1, round(self.settings.first_share * tuning.epochs))
+        tuning = dataclasses.replace(tuning, epochs=first)
+      features = {
+        name: (KNOWN[student].features[name], KNOWN[teacher].features[name])
+        for name in stage.features
+      }
+      found.append(
+        teaching.make_teaching(
+          self.network(student),
+          self.splits.train,
+          teacher=self.teacher(teacher),
+          loss=stage.loss,
+          scaling=self._scaling,
+          tuning=tuning,
+          features=features,
+          views=self._views(teacher) if keep else None,
+        )
+      )
+    return list(zip(stages, found, strict=True))
+
+  def _taught(self, pair, method, seed) -> Teacher:
+    _, student = distillation_networks.parse_pair(pair)
+    network = self.network(student)
+    start = network.init(jax.random.key(1000 + seed))
+    variables, extra = start, {}
+    for i, (stage, one) in enumerate(self._teachings(pair, method)):
+      keys = jax.random.split(jax.random.key(seed * 100 + i))
+      extra = extra if stage.extra is None else stage.extra(keys[0])
+      memory = stage.memory(keys[1])
+      if stage.own:
+        memory = {**memory, 'logits': self._own(pair, seed)}
+      learned, extra = one.run(
+        variables, seed=seed, extra=extra, memory=memory, progress=False
+      )
+      variables = learned if stage.teaches else variables
+    return Teacher(network, variables)
+
+  def _make_own(self, pair, seed):
+    """Logits of the training images, by the student trained alone."""
+    alone = self._taught(pair, ALONE, seed)
+    views = teaching.look_at_all(
+      alone, self.splits.train, scaling=self._scaling
+    )
+    return jnp.asarray(views.logits)
+
+  def _make_predictor(self, name):
+    return evaluation.make_predictor(
+      self.network(name).apply, scaling=self._scaling
+    )
+
+  def _answers(self, name, found: Teacher) -> np.ndarray:
+    return self._predictor(name)(found.variables, self.splits.test.images)
+
+  def _judge(self, pair, student: Teacher) -> Figures:
+    labels = self.splits.test.labels
+    teacher, name = distillation_networks.parse_pair(pair)
+    answers = self._answers(name, student)
+    judged = audit.classify(answers, labels)
+    if not np.isfinite(answers).all():
+      raise InputError(
+        f'{pair}: a student diverged; a lower --learning_rate may help'
+      )
+    gap = distill.teacher_student_gap(
+      answers, self._teacher_answers(teacher), labels
+    )
+    repeated = gap.shared_errors
+    return {
+      'accuracy': 100 * judged.top1,
+      'agreement': 100 * gap.agreement,
+      'shared_errors': None if repeated is None else 100 * repeated,
+      'divergence': gap.divergence,
+    }
+
+  @functools.cache  # noqa: B019 - the study lives as long as the program
+  def _teacher_answers(self, name):
+    return self._answers(name, self.teacher(name))
+
+
+@functools.cache
+def _shapes(name, network):
+  return distillation_networks.feature_shapes(name, network)
+
+
+def _setting(tuning, train, teacher, student) -> distillation_methods.Setting:
+  return Setting(
+    shapes=Shapes(student=_shapes(*student), teacher=_shapes(*teacher)),
+    labels=train.labels,
+    classes=len(train.classes),
+    temperature=tuning.temperature,
+    hard_weight=tuning.hard_weight,
+  )
