@@ -6,10 +6,10 @@ quantized at the end, or trained quantized without a teacher; quantized
 distillation and differentiable quantization (Polino et al. 2018), SPEQ, which
 teaches itself, and QKD in its three phases; and quantize-then-distil iterated
 from 8 bits down, against quantizing once and distilling, and against distilling
-and then quantizing. By default: a quarter of a ResNet-8 on scikit-learn's digits,
-with 4 and 2 bits in weights and activations, 3 seeds. The output folder gets
-report.html, report.md, report.json, every network as a file and the figures of
-every run; the same command goes on after an interruption.
+and then quantizing. By default: a quarter of a ResNet-8 on scikit-learn's
+digits, with 4 and 2 bits in weights and activations, 3 seeds. The output folder
+gets report.html, report.md, report.json, every network as a file and the
+figures of every run; the same command goes on after an interruption.
 
   python -m experiments.quantization_aware_distillation
   python -m experiments.quantization_aware_distillation --bits=3,2 --epochs=40
