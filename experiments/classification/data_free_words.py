@@ -159,7 +159,25 @@ def summary(study, found) -> list[str]:
     f'The teacher with {low} bits a weight and an activation, by what its '
     f'ranges were calibrated on: {told}.'
   )
+  if 'real' in kinds and len(kinds) > 1:
+    texts[-1] += ' Less calibration on real images, inputs of the other kinds '
+    texts[-1] += f'give {_ranges(study, found)}.'
   return texts
+
+
+def _ranges(study, found) -> str:
+  """From which to which gap to real images, a width each."""
+  told = []
+  for bits in study.settings.bits:
+    real = mean(found.twins['real', bits])
+    gaps = [
+      mean(found.twins[kind, bits]) - real
+      for kind in study.settings.kinds
+      if kind != 'real'
+    ]
+    low, high = (f'{x:+.1f}'.replace('-', '−') for x in (min(gaps), max(gaps)))
+    told.append(f'{low} to {high} points at {bits} bits')
+  return ', '.join(told)
 
 
 def notes(study, found) -> list[str]:
@@ -184,6 +202,7 @@ def notes(study, found) -> list[str]:
     'taught on, which are not those of real images: part of what students '
     'lose without data is that.'
   )
+  texts += _unsure(found)
   low = [
     (kind, np.mean([run['as_asked'] for run in runs]))
     for kind, runs in found.inputs.items()
@@ -197,6 +216,30 @@ def notes(study, found) -> list[str]:
       'have one class on top.'
     )
   return texts
+
+
+def _unsure(found) -> list[str]:
+  """Which kinds the teacher answers much less surely than real images."""
+  sure = {
+    kind: np.mean([run['confidence'] for run in runs])
+    for kind, runs in found.inputs.items()
+  }
+  if 'real' not in sure:
+    return []
+  less = [
+    f'{TITLES[kind]} {share:.0f} %'
+    for kind, share in sure.items()
+    if share < 0.8 * sure['real']
+  ]
+  if not less:
+    return []
+  return [
+    f'The teacher’s answers to real images have a mean confidence of '
+    f'{sure["real"]:.0f} %, to others less: {", ".join(less)}. Soft targets '
+    'are those of features drawn without regard to classes, by the moments of '
+    'the last BatchNorm alone: in a residual network features are larger, and '
+    'answers surer.'
+  ]
 
 
 def mean(runs: Sequence[dict[str, Any]]) -> float:

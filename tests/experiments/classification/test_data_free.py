@@ -1,0 +1,163 @@
+"""Inputs, students and tables of the study without data, on a tiny network."""
+
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from compress import data
+from compress.data import ImageDataset
+from experiments.classification import (
+  data_free_inputs,
+  data_free_report,
+  data_free_teaching,
+  data_free_words,
+  networks,
+)
+from experiments.classification.data_free_inputs import KINDS, Inputs, Making
+from experiments.classification.data_free_study import Found
+from experiments.classification.tuning import Tuning
+
+
+class TinyNetwork(nn.Module):
+  @nn.compact
+  def __call__(self, images, train=False):
+    x = nn.Conv(4, (3, 3), use_bias=False, name='conv')(images)
+    x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name='bn')(x)
+    x = nn.relu(x).mean(axis=(1, 2))
+    return nn.Dense(3, name='classifier')(x)
+
+
+@pytest.fixture(scope='module')
+def network():
+  return networks.from_module('tiny', TinyNetwork(), image_shape=(5, 5, 1))
+
+
+@pytest.fixture(scope='module')
+def variables(network):
+  found = network.init(jax.random.key(0))
+  kernel = 3 * found['params']['classifier']['kernel']
+  params = {**found['params'], 'classifier': {'kernel': kernel}}
+  params['classifier']['bias'] = jnp.zeros(3)
+  return {**found, 'params': params}
+
+
+@pytest.fixture(scope='module')
+def made(network, variables):
+  rng = np.random.default_rng(0)
+  dataset = ImageDataset(
+    'noise',
+    rng.integers(0, 256, (20, 5, 5, 1)).astype(np.uint8),
+    rng.integers(0, 3, 20).astype(np.int32),
+    ('a', 'b', 'c'),
+  )
+  maker = data_free_inputs.Maker(
+    network,
+    dataset,
+    data.pixel_scaling(dataset),
+    Making(images=12, steps=40, generators=2, generator_steps=2),
+    progress=False,
+  )
+  return {kind: maker.make(kind, variables, seed=0) for kind in KINDS}
+
+
+def test_every_kind_gives_as_many_images(made):
+  for kind, inputs in made.items():
+    assert inputs.images.shape == (12, 5, 5, 1), kind
+    assert inputs.images.dtype == np.float32
+    assert np.isfinite(inputs.images).all()
+    assert (inputs.asked is None) == (kind in ('batch_norm', 'noise'))
+  low, high = made['real'].images.min(), made['real'].images.max()
+  for kind in ('batch_norm', 'class_impressions', 'soft_targets'):
+    assert made[kind].images.min() >= low - 0.1
+    assert made[kind].images.max() <= high + 0.1
+
+
+def test_matched_inputs_are_nearer_to_the_batch_norms(network, variables, made):
+  found = {
+    kind: data_free_inputs.describe_inputs(network, variables, made[kind])
+    for kind in ('noise', 'batch_norm', 'class_impressions')
+  }
+  gap = {kind: one['batch_norm_gap'] for kind, one in found.items()}
+  assert gap['batch_norm'] < gap['noise']
+  assert 1 <= found['noise']['classes'] <= 3
+  assert 'as_asked' not in found['noise']
+  asked = data_free_inputs.describe_inputs(
+    network, variables, made['noise']._replace(asked=np.arange(12) % 3)
+  )
+  # Of 3 classes asked for in turn, noise is all of one, or nearly so.
+  assert asked['as_asked'] < found['class_impressions']['as_asked'] == 100
+
+
+def test_the_weight_of_the_labels_decides_what_is_learned(network, variables):
+  rng = np.random.default_rng(0)
+  images = rng.normal(size=(24, 5, 5, 1)).astype(np.float32)
+  labels = np.zeros(24, np.int32)
+  teacher = np.tile(np.array([[-9, 9, -9]], np.float32), (24, 1))
+  learn = data_free_teaching.make_pupil(
+    network,
+    tuning=Tuning(batch=8, learning_rate=0.1),
+    steps=20,
+    progress=False,
+  )
+  answers = data_free_teaching.make_answers(network, batch=16)
+  for weight, right in ((1.0, 0), (0.0, 1)):
+    student = learn(
+      variables,
+      images,
+      teacher,
+      labels,
+      hard_weight=weight,
+      seed=0,
+      description='',
+    )
+    assert (answers(student, images).argmax(axis=1) == right).all()
+
+
+def judged(*accuracies, **more):
+  return [
+    {'test': {'top1': a}, 'on_disk': 100, 'agreement': a, **more}
+    for a in accuracies
+  ]
+
+
+@pytest.fixture
+def found():
+  return Found(
+    teacher=judged(0.9, 1.0),
+    students={
+      'alone': judged(0.8, 0.8),
+      'plain': judged(0.8, 0.9),
+      'noise': judged(0.1, 0.3),
+    },
+    twins={('noise', 4): judged(0.7, 0.6)},
+    inputs={'noise': [{'confidence': 50.0, 'classes': 2.0}] * 2},
+  )
+
+
+def test_differences_are_those_of_the_same_seed(found):
+  rows = data_free_report.student_table(found)['rows']
+  assert rows[0][:2] == ['student alone', 'labels']
+  assert rows[0][3] is None and rows[1][4] is None
+  assert rows[1][3] == [5.0, '± 7.1']
+  assert rows[2][3] == [-60.0, '± 14.1']
+  assert rows[2][4] == [-65.0, '± 7.1']
+  settings = types.SimpleNamespace(kinds=('noise',), bits=(4,))
+  study = types.SimpleNamespace(settings=settings)
+  rows = data_free_report.twin_table(study, found)['rows']
+  assert rows[0] == ['float32', [95.0, '± 7.1'], None]
+  assert rows[1] == ['noise', [65.0, '± 7.1'], [-30.0, '± 14.1']]
+  rows = data_free_report.input_table(found)['rows']
+  assert rows == [['noise', None, [50.0, '± 0.0'], [2.0, '± 0.0'], None]]
+
+
+def test_the_kinds_of_the_flag_are_those_of_the_study():
+  from experiments import data_free
+
+  assert data_free.KINDS == KINDS
+  assert set(KINDS) <= set(data_free_words.METHODS)
+  assert set(data_free_words.TITLES) == set(data_free_words.METHODS)
+  assert Inputs(np.zeros((1, 1, 1, 1)), None).asked is None
