@@ -174,7 +174,7 @@ def _points(own, other) -> str:
 
 def _verdict(own, other) -> str:
   mean, error = difference(own, other)
-  if error is None or abs(mean) <= 2 * error:
+  if error is None or len(own) < 3 or abs(mean) <= 2 * error:
     return 'not told from chance'
   return 'clearly more' if mean > 0 else 'clearly less'
 
