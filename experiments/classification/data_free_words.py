@@ -226,20 +226,23 @@ def _unsure(found) -> list[str]:
   }
   if 'real' not in sure:
     return []
-  less = [
-    f'{TITLES[kind]} {share:.0f} %'
-    for kind, share in sure.items()
-    if share < 0.8 * sure['real']
-  ]
+  less = {k: x for k, x in sure.items() if x < 0.8 * sure['real']}
   if not less:
     return []
-  return [
-    f'The teacher’s answers to real images have a mean confidence of '
-    f'{sure["real"]:.0f} %, to others less: {", ".join(less)}. Soft targets '
-    'are those of features drawn without regard to classes, by the moments of '
-    'the last BatchNorm alone: in a residual network features are larger, and '
-    'answers surer.'
-  ]
+  told = ', '.join(
+    f'{TITLES[kind]} {share:.0f} %' for kind, share in less.items()
+  )
+  text = (
+    'The teacher’s answers to real images have a mean confidence of '
+    f'{sure["real"]:.0f} %, to others less: {told}.'
+  )
+  if 'soft_targets' in less:
+    text += (
+      ' Soft targets are those of features drawn without regard to classes, by '
+      'the moments of the last BatchNorm alone: in a residual network features '
+      'are larger, and answers surer.'
+    )
+  return [text]
 
 
 def mean(runs: Sequence[dict[str, Any]]) -> float:
