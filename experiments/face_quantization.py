@@ -11,6 +11,8 @@ an interrupted run needs to continue: the same command resumes.
   python -m experiments.face_quantization --bits=w5a5 --method=quantface
   python -m experiments.face_quantization --seeds=3 --folds=4 \
       --output_dir=results/all_people
+  python -m experiments.face_quantization --method=post_training \
+      --calibrate_on=photographs --calibrate_on=synthesized
   python -m experiments.face_quantization --network=iresnet \
       --weights=backbone.pth --dataset=lfw --train_people=all \
       --test_set=bin --test_path=agedb_30.bin
@@ -91,6 +93,22 @@ _OBSERVER = flags.DEFINE_enum(
   'range of least squared error, its ends searched apart; gptq shrinks both '
   'ends alike, error to the power 2.4.',
 )
+_CALIBRATE_ON = flags.DEFINE_multi_enum(
+  'calibrate_on',
+  ['photographs'],
+  ['photographs', 'synthesized', 'noise'],
+  'Where activation ranges come from: photographs of the training people; '
+  'images made from the network itself, by matching what its BatchNorms '
+  'remember (ZeroQ); the noise that those start from, a control. Repeat the '
+  'flag for several, each a version of its own. --calibration says how many.',
+)
+_SYNTHESIS_STEPS = flags.DEFINE_integer(
+  'synthesis_steps',
+  100,
+  'Updates of the images of --calibrate_on=synthesized. A hundred images by a '
+  'hundred steps take some ten minutes on two cores; ZeroQ has 500 steps.',
+  1,
+)
 _WEIGHT_RANGE = flags.DEFINE_enum(
   'weight_range',
   'minmax',
@@ -110,8 +128,8 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 
 
-def _variants() -> list[tuple[str, int, int]]:
-  """(method, weight bits, activation bits) of every variant."""
+def _variants() -> list[tuple[str, int, int, str]]:
+  """(method, weight bits, activation bits, calibration) of every variant."""
   if _BITS.value is None and _METHOD.value is None:
     texts = DEFAULT_VARIANTS
   else:
@@ -122,9 +140,12 @@ def _variants() -> list[tuple[str, int, int]]:
   found = []
   for text in texts:
     method, _, bits = text.partition(':')
-    found.append((method, *face_flags.read_bits(bits)))
+    pair = face_flags.read_bits(bits)
+    found += [(method, *pair, source) for source in _CALIBRATE_ON.value]
   if len(set(found)) < len(found):
-    raise InputError('--bits, --method: a variant is given twice')
+    raise InputError(
+      '--bits, --method, --calibrate_on: a variant is given twice'
+    )
   return found
 
 
@@ -143,7 +164,11 @@ def main() -> None:
   face_flags.run(
     Settings(
       study='face_quantization',
-      variants=tuple(Variant(*variant) for variant in variants),
+      variants=tuple(
+        Variant(method, weight, activation, calibration=source)
+        for method, weight, activation, source in variants
+      ),
+      synthesis_steps=_SYNTHESIS_STEPS.value,
       granularity=_GRANULARITY.value,
       group_size=_GROUP_SIZE.value if _GRANULARITY.value == 'group' else None,
       placement=_PLACEMENT.value,

@@ -102,7 +102,7 @@ def make_report(
     variants.append(
       {
         'name': variant.name,
-        'method': variant.method,
+        'method': variant.kind,
         'baseline': variant.method in tuning.UNTUNED,
         'weight_bits': variant.weight_bits or 32,
         'activation_bits': variant.activation_bits or 32,
@@ -118,7 +118,7 @@ def make_report(
         **judge(embeddings, split.test, protocol, teacher.test),
       }
     )
-  used = dict.fromkeys(run.variant.method for run in runs)
+  used = {run.variant.kind: run.variant for run in runs}
   report = {
     'study': settings.study,
     'title': words.TITLES[settings.study],
@@ -128,7 +128,7 @@ def make_report(
     'dataset': _dataset(splits, settings),
     'reference': base,
     'variants': variants,
-    'methods': {name: words.METHODS[name] for name in used},
+    'methods': {kind: words.method(one) for kind, one in used.items()},
     'conventions': list(words.CONVENTIONS),
     'notes': [*words.notes(settings), *runtime_notes],
     'reproduce': [command],

@@ -16,6 +16,8 @@ class Variant:
     activation_bits: the same.
     sparsity: fraction of the channels removed, in [0, 1).
     importance: what a channel is removed by; see `pruning.rank_channels`.
+    calibration: what activation ranges are taken from, one of
+      `calibration.SOURCES`.
   """
 
   method: str
@@ -23,11 +25,12 @@ class Variant:
   activation_bits: int | None = None
   sparsity: float = 0.0
   importance: str = 'group'
+  calibration: str = 'photographs'
 
   @property
   def name(self) -> str:
     """What tables call it."""
-    parts = [self.method]
+    parts = [self.kind]
     if self.importance != 'group':
       parts.append(self.importance)
     if self.sparsity:
@@ -35,6 +38,13 @@ class Variant:
     if self.weight_bits is not None:
       parts.append(f'w{self.weight_bits}a{self.activation_bits}')
     return ' '.join(parts)
+
+  @property
+  def kind(self) -> str:
+    """The method, and the source of its ranges if it is unusual."""
+    if self.calibration == 'photographs':
+      return self.method
+    return f'{self.method} {self.calibration}'
 
   @property
   def shape(self) -> tuple:
@@ -82,6 +92,7 @@ class Settings:
   most: float = 1.0
   round_to: int = 1
   importance_batches: int = 64
+  synthesis_steps: int = 100
 
   def recipe(self, variant: Variant) -> Recipe:
     """How a variant's twin is quantized."""

@@ -20,7 +20,7 @@ from compress import audit, data, distill, encode, graph
 from compress import packed as packed_lib
 from compress.packed import Dense
 from experiments import folder as folder_lib
-from experiments.faces import judge, people, tuning
+from experiments.faces import calibration, judge, people, tuning
 from experiments.faces import networks as networks_lib
 from experiments.faces import student as student_lib
 from experiments.faces.networks import Network
@@ -56,6 +56,7 @@ def run(
   """
   settings = _smaller(settings) if settings.smoke else settings
   network = networks_lib.load_network(settings.network, settings.weights)
+  calibration.check_sources(settings, network)
   splits, everyone = _load_people(settings)
   _check_batches(settings, splits)
   output = folder_lib.open_folder(
@@ -65,7 +66,8 @@ def run(
   reference = judge.compile_reference(network, rules)
   reference_size = _store_reference(network, output)
   runs = list(_runs(settings, len(splits), output))
-  twins = Twins(network, settings, splits, rules)
+  inputs = output / 'calibration'
+  twins = Twins(network, settings, splits, rules, inputs)
   print(
     f'{settings.study}: {network.name} on {splits[0].train.name}, '
     f'{len(runs)} runs; results in {output}'
@@ -93,7 +95,11 @@ def run(
       command=command,
     )
   paths = audit.write_report(
-    report, curves, output, images=splits[0].test.images
+    report,
+    curves,
+    output,
+    images=splits[0].test.images,
+    figures=calibration.figures(settings, inputs),
   )
   return audit.format_table(report), paths
 
@@ -119,6 +125,7 @@ def _smaller(settings: Settings) -> Settings:
     batch=8,
     bootstrap=min(settings.bootstrap, 20),
     importance_batches=2,
+    synthesis_steps=2,
   )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from compress import encode
-from experiments.faces import exported, pruning
+from experiments.faces import calibration, exported, pruning
 from experiments.faces import student as student_lib
 
 
@@ -17,13 +17,15 @@ class Twins:
     settings: of the study.
     splits: one `Faces` a fold.
     rules: rewrite rules.
+    folder: of inputs made to calibrate on.
   """
 
-  def __init__(self, network, settings, splits, rules):
+  def __init__(self, network, settings, splits, rules, folder):
     self.network = network
     self.settings = settings
     self.splits = splits
     self.rules = rules
+    self.folder = folder
     self._rankings: dict[Any, pruning.Ranking] = {}
     self._pruned: dict[Any, pruning.Pruned] = {}
     self._students: dict[Any, student_lib.Student] = {}
@@ -64,20 +66,39 @@ class Twins:
   def student(self, item) -> student_lib.Student:
     """The twin after calibration; kept until the next fold or seed."""
     variant = item.variant
-    key = item.fold, item.seed, *variant.shape, variant.importance
+    key = (
+      item.fold,
+      item.seed,
+      *variant.shape,
+      variant.importance,
+      variant.calibration,
+    )
     _forget_others(self._students, key)
     if key not in self._students:
-      images = self.splits[item.fold].train.images
-      rng = np.random.default_rng((item.seed, item.fold))
-      count = min(self.settings.calibration, len(images))
-      chosen = np.sort(rng.permutation(len(images))[:count])
       self._students[key] = student_lib.make_student(
         self.pruned(item).network,
         self.settings.recipe(variant),
-        images[chosen],
+        self._inputs(item),
         rules=self.rules,
       )
     return self._students[key]
+
+  def _inputs(self, item) -> np.ndarray:
+    """What the ranges of a run's activations are taken from."""
+    if item.variant.calibration != 'photographs':
+      return calibration.make_inputs(
+        self.network,
+        item.variant.calibration,
+        count=self.settings.calibration,
+        steps=self.settings.synthesis_steps,
+        seed=item.seed,
+        folder=self.folder,
+        rules=self.rules,
+      )
+    images = self.splits[item.fold].train.images
+    rng = np.random.default_rng((item.seed, item.fold))
+    count = min(self.settings.calibration, len(images))
+    return images[np.sort(rng.permutation(len(images))[:count])]
 
   def stored(self, item):
     """The network in a run's file, `images -> embeddings`, compiled."""

@@ -89,6 +89,33 @@ TITLES = {
 }
 
 
+SOURCES = {
+  'synthesized': 'its ranges come from images made from the network itself',
+  'noise': 'its ranges come from random noise, the control',
+}
+
+
+def method(variant) -> dict[str, str]:
+  """The entry of a variant's method in the report.
+
+  Args:
+    variant: a `settings.Variant`.
+
+  Returns:
+    Summary, paper and address.
+  """
+  entry = METHODS[variant.method]
+  if variant.calibration == 'photographs':
+    return entry
+  source = SOURCES[variant.calibration]
+  summary = f'As {variant.method}, but {source}.'
+  return {
+    'summary': summary,
+    'paper': 'Cai et al., 2020, ZeroQ, arXiv:2001.00281',
+    'url': 'https://arxiv.org/abs/2001.00281',
+  }
+
+
 def describe(settings, network) -> list[str]:
   """Paragraphs that say what was done.
 
@@ -152,6 +179,16 @@ def notes(settings) -> list[str]:
       'ORL: 40 people, ten grey photographs each (AT&T Laboratories '
       'Cambridge; Samaria and Harter, 1994). Few people, so the intervals are '
       'wide; photographed in one laboratory, so the task is easy.'
+    )
+  sources = {v.calibration for v in settings.variants}
+  if sources & set(SOURCES):
+    found.append(
+      'Activation ranges of versions called “noise” come from '
+      f'{settings.calibration} images of normal noise around the middle grey. '
+      f'Those called “synthesized” have had {settings.synthesis_steps} steps '
+      'of Adam from there: what enters each BatchNorm now has the mean and '
+      'deviation over a batch that the network remembers from its training. '
+      'No photograph was used for either.'
     )
   if settings.placement == 'inputs' and any(
     v.weight_bits for v in settings.variants
