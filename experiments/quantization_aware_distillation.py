@@ -142,9 +142,10 @@ def main() -> None:
   bits = _check()
   # Imported late: `--help` answers at once, and flags are checked first.
   from experiments.classification import quantization_aware_study as study
+  from experiments.classification.quantization_aware_settings import Settings
   from experiments.classification.tuning import Tuning
 
-  settings = study.Settings(
+  settings = Settings(
     dataset=_DATASET.value,
     data_dir=_DATA_DIR.value,
     data_path=_DATA_PATH.value,

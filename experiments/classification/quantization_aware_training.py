@@ -1,72 +1,38 @@
 """How quantized students are made: ranges found, trained, stored, judged.
 
 One step is compiled for a scheme and a lesson, and serves all seeds and all
-lengths: the length of the learning rate's cosine is state and no constant.
-First and last layer have 8 bits, the input image stays float.
+lengths.
 """
 
 import functools
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from compress import compressor as compressor_lib
-from compress import data, distill, encode, graph, quantize, train
+from compress import data, encode, graph, quantize, train
 from compress import packed as packed_lib
-from compress.compressor import KEEP, Compressor, State
+from compress.compressor import Compressor, State
 from compress.data import ImageSplits
 from compress.packed import Dense
 from compress.quantize import AffineSpec
 from experiments.classification import evaluation, tuning
+from experiments.classification import quantization_aware_lessons as lessons
+from experiments.classification import (
+  quantization_aware_optimizer as optimizers,
+)
+from experiments.classification import quantization_aware_schemes as schemes
 from experiments.classification.networks import Classifier
+from experiments.classification.quantization_aware_schemes import (
+  FLOAT,
+  Scheme,
+  Student,
+)
 from experiments.classification.tuning import Tuning
 
-EDGE_BITS = 8
-STYLES = ('float', 'intervals', 'buckets', 'points')
-LESSONS = ('labels', 'teacher', 'speq', 'co_study')
-# Weights' intervals are short, and QKD's notes have them learn slowly.
-_INTERVAL_RATE = 0.1
 _CALIBRATION = 512
-
-
-class Scheme(NamedTuple):
-  """How a student is quantized.
-
-  Attributes:
-    style: of its weights, one of `STYLES`; 'float' quantizes nothing.
-    bits: of weights and activations but those of the first and last layer.
-  """
-
-  style: str
-  bits: int = 0
-
-
-FLOAT = Scheme('float')
-
-
-class Student(NamedTuple):
-  """A network and its quantizers.
-
-  Attributes:
-    variables: collections; `params` as they are trained.
-    state: of the scheme's compressor.
-    intervals: activation name to interval, float32 [].
-  """
-
-  variables: Any
-  state: State
-  intervals: dict[str, jax.Array]
-
-
-class Pace(NamedTuple):
-  """The learning rate's place on its cosine: updates done, and of how many."""
-
-  count: jax.Array
-  steps: jax.Array
 
 
 class Lab:
@@ -93,7 +59,7 @@ class Lab:
   ):
     self.student, self.teacher, self.splits = student, teacher, splits
     self.tuning, self._progress = tuning, progress
-    self._drawn_temperature = drawn_temperature
+    self.drawn_temperature = drawn_temperature
     self.scaling = data.pixel_scaling(splits.train)
     self._images = self.scaling(splits.train.images)
     shapes = jax.eval_shape(student.init, jax.random.key(0))
@@ -102,45 +68,27 @@ class Lab:
     self.activations = quantize.placed_names(traced, quantize.INPUTS)[1:]
     paths = [site.weight for site in traced.sites]
     self._edges = tuple(paths[i].removeprefix('params/') for i in (0, -1))
-    for name in ('compressor', 'step', '_finder', '_predictor'):
-      setattr(self, name, functools.cache(getattr(self, name)))
+    # Compiled once each.
+    self._step = functools.cache(self._make_step)
+    self._find = functools.cache(self._make_finder)
+    self._predict = functools.cache(self._make_predictor)
+    self._observer = quantize.mse()
+    self._observe = jax.jit(
+      quantize.observe(
+        student.apply,
+        quantize.INPUTS,
+        dict.fromkeys(self.activations, AffineSpec(bounds='unsigned')),
+        self._observer,
+      )
+    )
 
   def compressor(self, scheme: Scheme) -> Compressor:
     """The method on weights of a scheme."""
-    kernels = '.*kernel'
-
-    def rules(edge, inner):
-      return [*((path, edge) for path in self._edges), (kernels, inner)]
-
-    if scheme.style == 'float':
-      return compressor_lib.identity()
-    if scheme.style == 'intervals':
-      specs = AffineSpec(bits=EDGE_BITS), AffineSpec(bits=scheme.bits)
-      return quantize.quantize_intervals(
-        rules(*specs), range_fn=quantize.mse_range
-      )
-    even = quantize.BucketSpec
-    if scheme.style == 'buckets':
-      return quantize.quantize_buckets(
-        rules(even(EDGE_BITS), even(scheme.bits))
-      )
-    points = quantize.PointSpec(2**scheme.bits)
-    return compressor_lib.chain(
-      quantize.learn_points(rules(KEEP, points)),
-      quantize.quantize_buckets(rules(even(EDGE_BITS), KEEP)),
-    )
+    return schemes.make_compressor(scheme, edges=self._edges)
 
   def specs(self, scheme: Scheme) -> dict[str, AffineSpec]:
-    """Activation name to spec; the last layer's input has `EDGE_BITS`."""
-    if scheme.style == 'float':
-      return {}
-    last = self.activations[-1]
-    return {
-      name: AffineSpec(
-        bits=EDGE_BITS if name == last else scheme.bits, bounds='unsigned'
-      )
-      for name in self.activations
-    }
+    """Activation name to spec."""
+    return schemes.activation_specs(scheme, self.activations)
 
   def quantized(
     self, function: Callable[..., Any], scheme: Scheme, quantizer=None
@@ -167,23 +115,10 @@ class Lab:
     specs = self.specs(scheme)
     empty = {name: self._observer.init(()) for name in specs}
     _, states = self._observe(seen, empty, self._images[:_CALIBRATION])
-    intervals = {n: self._finder(s)(states[n]) for n, s in specs.items()}
+    intervals = {n: self._find(s)(states[n]) for n, s in specs.items()}
     return Student(variables, state, intervals)
 
-  @functools.cached_property
-  def _observer(self):
-    return quantize.mse()
-
-  @functools.cached_property
-  def _observe(self):
-    specs = dict.fromkeys(self.activations, AffineSpec(bounds='unsigned'))
-    return jax.jit(
-      quantize.observe(
-        self.student.apply, quantize.INPUTS, specs, self._observer
-      )
-    )
-
-  def _finder(self, spec):
+  def _make_finder(self, spec):
     def find(state):
       found = self._observer.range(state, spec)
       return quantize.qparams_from_range(*found, spec).scale * spec.qmax
@@ -206,7 +141,7 @@ class Lab:
     Args:
       student: where it starts.
       scheme: how it is quantized.
-      lesson: one of `LESSONS` but 'co_study'.
+      lesson: 'labels', 'teacher' or 'speq'.
       steps: updates.
       seed: of the order of the images and of what is drawn.
       offset: place in the order of the images.
@@ -234,9 +169,11 @@ class Lab:
       'compressor': student.state.carried,
       'teacher': {} if teacher is None else teacher,
     }
-    optimizer = _optimizer(self.tuning, scheme)
+    optimizer = optimizers.student_optimizer(self.tuning, style=scheme.style)
     state = train.init_state(params, optimizer, carried, jax.random.key(seed))
-    return state._replace(opt_state=_paced(state.opt_state, steps))
+    return state._replace(
+      opt_state=optimizers.set_steps(state.opt_state, steps)
+    )
 
   def advance(self, state, scheme, lesson, *, until, seed, offset=0):
     """Trains a state on, until so many updates are done in all."""
@@ -249,7 +186,7 @@ class Lab:
     )
     bits = f' {scheme.bits} bits' if scheme.bits else ''
     state, _ = train.fit(
-      self.step(scheme, lesson),
+      self._step(scheme, lesson),
       state,
       lambda step: batch_fn(step + offset),
       steps=until,
@@ -282,8 +219,9 @@ class Lab:
       The student's state, with another teacher.
     """
     params, collections = _parted(state.carried['teacher'])
-    other = _paced(
-      _teacher_optimizer(self.tuning).init(params), until - int(state.step)
+    other = optimizers.set_steps(
+      optimizers.teacher_optimizer(self.tuning).init(params),
+      until - int(state.step),
     )
     both = state._replace(
       params={'own': state.params, 'teacher': params},
@@ -298,12 +236,13 @@ class Lab:
       carried={**both.carried, 'teacher': tutor},
     )
 
-  def step(self, scheme: Scheme, lesson: str):
-    """The compiled step of a scheme and a lesson."""
+  def _make_step(self, scheme, lesson):
     method = self.compressor(scheme)
-    optimizer = _optimizer(self.tuning, scheme)
+    optimizer = optimizers.student_optimizer(self.tuning, style=scheme.style)
     if lesson == 'co_study':
-      optimizer = _pair(optimizer, _teacher_optimizer(self.tuning))
+      optimizer = optimizers.pair(
+        optimizer, optimizers.teacher_optimizer(self.tuning)
+      )
 
     def follow(state, *, grads, key):
       del key
@@ -318,73 +257,10 @@ class Lab:
 
     return train.jit_step(
       train.make_step(
-        self._loss(scheme, lesson), optimizer, after_update=follow
+        lessons.make_loss(self, scheme, lesson), optimizer, after_update=follow
       ),
       train.data_mesh(jax.devices()[:1]),
     )
-
-  def _loss(self, scheme, lesson):
-    method, options = self.compressor(scheme), self.tuning
-    learn = self.quantized(self.student.learn, scheme)
-    again = self.quantized(
-      self.student.learn, scheme, quantize.drawn_quantizer(high_bits=EDGE_BITS)
-    )
-
-    def see(params, carried):
-      state = State(params['learned'], carried['compressor'])
-      seen = method.apply(params['params'], state)
-      return {'params': seen, **carried['collections']}
-
-    def one(params, carried, batch, key, *, axis_name=None):
-      del axis_name
-      images, labels = batch['images'], batch['labels']
-      variables = see(params, carried)
-      logits, moved = learn(variables, params['intervals'], images)
-      if lesson == 'labels':
-        loss = distill.cross_entropy(logits, labels)
-      elif lesson == 'teacher':
-        loss = distill.hinton_loss(
-          logits,
-          self.teacher.apply(carried['teacher'], images),
-          labels,
-          temperature=options.temperature,
-          hard_weight=options.hard_weight,
-        )
-      else:
-        drawn = quantize.draw_precision(key, self.activations)
-        parameters = {
-          name: quantize.Drawn(params['intervals'][name], high)
-          for name, high in drawn.items()
-        }
-        # Its statistics of the batch are not kept.
-        noisy, _ = again(
-          *jax.lax.stop_gradient((variables, parameters)), images
-        )
-        loss = distill.stochastic_precision_loss(
-          logits, noisy, labels, temperature=self._drawn_temperature
-        )
-      return loss, ({**carried, 'collections': moved}, {})
-
-    def both(params, carried, batch, key, *, axis_name=None):
-      del key, axis_name
-      images, own = batch['images'], params['own']
-      variables = see(own, carried)
-      logits, moved = learn(variables, own['intervals'], images)
-      others, tutor = self.teacher.learn(
-        {'params': params['teacher'], **carried['teacher']}, images
-      )
-      hard = options.hard_weight
-      losses = distill.co_study_losses(
-        logits,
-        others,
-        batch['labels'],
-        temperature=options.temperature,
-        soft_weight=(1 - hard) / hard,
-      )
-      carried = {**carried, 'collections': moved, 'teacher': tutor}
-      return hard * sum(losses), (carried, {})
-
-    return both if lesson == 'co_study' else one
 
   def store(
     self, path: pathlib.Path, student: Student, scheme: Scheme
@@ -411,8 +287,8 @@ class Lab:
     }
     # Weights are unpacked, so that styles share a program.
     plain = scheme.style == 'float'
-    predict = self._predictor(
-      scheme if plain else Scheme('intervals', scheme.bits)
+    predict = self._predict(
+      FLOAT if plain else Scheme('intervals', scheme.bits)
     )
     return self._figures(predict, (tree, intervals))
 
@@ -430,7 +306,7 @@ class Lab:
       'cross_entropy': judged.cross_entropy,
     }
 
-  def _predictor(self, scheme):
+  def _make_predictor(self, scheme):
     quantized = self.quantized(self.student.apply, scheme)
 
     def apply(found, images):
@@ -443,70 +319,3 @@ def _parted(variables):
   return variables['params'], {
     k: v for k, v in variables.items() if k != 'params'
   }
-
-
-def _pace(options: Tuning) -> optax.GradientTransformation:
-  """Scales updates along half a cosine whose length is in the state."""
-
-  def init(params):
-    del params
-    return Pace(jnp.int32(0), jnp.int32(1))
-
-  def update(updates, state, params=None):
-    del params
-    done = state.count.astype(jnp.float32) / state.steps.astype(jnp.float32)
-    share = jnp.minimum(done, 1.0)
-    rate = options.learning_rate * (1 + jnp.cos(jnp.pi * share)) / 2
-    scaled = jax.tree.map(lambda u: u * rate.astype(u.dtype), updates)
-    return scaled, state._replace(count=state.count + 1)
-
-  return optax.GradientTransformation(init, update)
-
-
-def _paced(opt_state, steps: int):
-  """The same optimizer's state, its cosine so many updates long."""
-  pace = Pace(jnp.int32(0), jnp.int32(max(1, steps)))
-  return (*opt_state[:-1], pace)
-
-
-def _teacher_optimizer(options: Tuning) -> optax.GradientTransformation:
-  return optax.chain(
-    train.adam(1.0, weight_decay=options.weight_decay), _pace(options)
-  )
-
-
-def _optimizer(options: Tuning, scheme: Scheme) -> optax.GradientTransformation:
-  """Adam; points are learned without the weights, intervals slowly."""
-  fixed = scheme.style == 'points'
-  rate = _INTERVAL_RATE if scheme.style == 'intervals' else 1.0
-  parts = {
-    'params': optax.set_to_zero()
-    if fixed
-    else train.adam(1.0, weight_decay=options.weight_decay),
-    'learned': optax.chain(train.adam(1.0), optax.scale(rate)),
-    'intervals': train.adam(1.0),
-  }
-
-  def label(params):
-    return {
-      name: jax.tree.map(lambda _, name=name: name, part)
-      for name, part in params.items()
-    }
-
-  return optax.chain(optax.multi_transform(parts, label), _pace(options))
-
-
-def _pair(own, teacher) -> optax.GradientTransformation:
-  """Two optimizers, of a student and of its teacher."""
-
-  def init(params):
-    return own.init(params['own']), teacher.init(params['teacher'])
-
-  def update(updates, state, params=None):
-    first, mine = own.update(updates['own'], state[0], params['own'])
-    second, other = teacher.update(
-      updates['teacher'], state[1], params['teacher']
-    )
-    return {'own': first, 'teacher': second}, (mine, other)
-
-  return optax.GradientTransformation(init, update)

@@ -128,7 +128,7 @@ def describe(study) -> list[str]:
     '“distil, then” has a cosine of its own; QKD has one for its '
     f'{alone.end}, {together.end - together.begin} and '
     f'{tutored.end - tutored.begin} updates alone, together and tutored.',
-    'wNaN has N bits in the weights and in the activations of every layer but '
+    'w4a4 has 4 bits in the weights and in the activations of every layer but '
     'the first and the last, which have 8; the image itself stays float. '
     'Activations have one trained interval each and start, as the weights do, '
     'at the range of least error. Where there is a float teacher, the loss is '
@@ -185,8 +185,8 @@ def iterated_notes(study, figures) -> list[str]:
     for method in EACH_ALONE:
       gap = difference(ours, figures[f'{method}_w{bits}a{bits}'])
       parts.append(
-        f'“{TITLES[method].lower()}” {gap["mean"]:+.2f} {spread(gap)} points '
-        f'(better in {gap["better"]} of {gap["n"]} seeds)'
+        f'“{TITLES[method].lower()}” {_signed(gap["mean"])} {spread(gap)} '
+        f'points (better in {gap["better"]} of {gap["n"]} seeds)'
       )
     found.append(
       f'Iterated {rungs} bits reaches {mean["mean"]:.2f} {spread(mean)} %; '
@@ -236,6 +236,10 @@ def notes(study) -> list[str]:
       '--dataset takes fashion_mnist and cifar10.'
     )
   return found
+
+
+def _signed(value: float) -> str:
+  return f'{value:+.2f}'.replace('-', '−')
 
 
 def _mean(runs) -> float:
