@@ -14,7 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from PIL import Image
 
-from compress.audit import numerals, plot_parts, plot_style
+from compress.audit import numerals, plot_axes, plot_parts, plot_style
 from compress.audit.plot_parts import Plot
 from compress.errors import InputError
 
@@ -217,6 +217,8 @@ def lines(
           'linewidth': 1.4,
         },
       )
+    if log_x:
+      plot_axes.plain_log_ticks(axes.xaxis, axes.get_xlim())
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     plot_style.legend(figure, axes)

@@ -28,6 +28,7 @@ _DIVERGING = LinearSegmentedColormap.from_list(
 _PLAIN = LinearSegmentedColormap.from_list('pixel', ['#e9ebee', '#0072b2'])
 _COLUMN, _ROW = 0.54, 0.98  # inches a leaf, and a level
 _FILTER, _LEAF = 0.46, 0.42  # inches across
+_WIDE = 6.0  # inches, above which half of a page is too little
 
 
 class _Node(NamedTuple):
@@ -281,6 +282,9 @@ def _tree(
           fontsize=6.5,
         )
     svg = plot_style.to_svg(figure, prefix=name)
+  if width > _WIDE:
+    # The page gives it a row of its own.
+    svg = svg.replace('<svg ', '<svg class="wide" ', 1)
   hidden = sum(node.hidden for node in nodes.values())
   if hidden:
     ends = sum(node.hidden > 0 for node in nodes.values())

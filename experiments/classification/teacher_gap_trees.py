@@ -1,7 +1,10 @@
 """Students that explain themselves: soft decision trees, regression trees.
 
 Each is grown three times: on labels, on the teacher's answers to the same
-images, and on its answers to invented images besides.
+images, and on its answers to invented images besides. Soft trees learn from
+probabilities at the temperature of distillation, for at 1 a teacher's answers
+to the images that it learned from are nearly the labels; regression trees from
+logits, of which the scale does not matter.
 """
 
 from typing import Any, NamedTuple
@@ -67,6 +70,10 @@ def grow(lab: Lab, images: np.ndarray, answers: np.ndarray) -> list[Grown]:
 def _soft(lab, source, images, logits) -> list[Grown]:
   features = int(np.prod(images.shape[1:]))
   classes, depth = logits.shape[2], lab.settings.soft_depth
+
+  # Labels have no temperature: they are one-hot.
+  temperature = lab.settings.tuning.temperature if source != 'labels' else 1.0
+  logits = logits / np.float32(temperature)
 
   def loss(tree, batch):
     target = jax.nn.softmax(batch.teacher)

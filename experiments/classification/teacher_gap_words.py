@@ -68,7 +68,8 @@ CONVENTIONS = (
   'seed. A difference counts as clear above twice its standard error. Born-'
   'again generations begin with other weights, as they must.',
   'Temperature and weight of the labels are those that distillation is usually '
-  'given (4 and 0.1) for every teacher and path, and were not tuned.',
+  'given (4 and 0.1) for every teacher and path, and were not tuned. Soft '
+  'trees learn from probabilities at the same temperature.',
 )
 
 
