@@ -40,6 +40,10 @@ def test_a_folder_that_is_not_its_own(record, message, tmp_path):
     (['--dataset=folder'], '--data_path'),
     (['--test_set=bin'], '--test_set=bin needs --test_path'),
     (['--folds=41'], '41 folds over 40 people'),
+    (
+      ['--calibrate_on=noise', '--calibrate_on=noise'],
+      '--calibrate_on: a variant is given twice',
+    ),
   ],
 )
 def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
