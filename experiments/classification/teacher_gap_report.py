@@ -186,7 +186,7 @@ def _tree_figures(lab, teacher: Model, tree: Grown) -> dict[str, Any]:
 def _figures(lab, found, trees) -> list[Any]:
   images, settings = lab.images, lab.settings
   shape, classes = images.train.image_shape, images.train.classes
-  params = found.params[:-1]
+  params = [count / 1000 for count in found.params[:-1]]
 
   def line(figures):
     return [
@@ -208,23 +208,13 @@ def _figures(lab, found, trees) -> list[Any]:
         'through every size between': line(found.chains),
         'along the searched path': line(found.searched),
       },
-      x='Parameters of the teacher',
+      x='Parameters of the teacher (thousands)',
       y='Accuracy of the student (%)',
       caption='The same student by teachers of growing size, directly and '
       'through assistants. Bars are sample standard deviations over seeds; the '
       'dashed line is the student on labels alone.',
       levels={'student alone': float(np.mean(found.alone))},
       log_x=True,
-    ),
-    audit.soft_tree_picture(
-      'soft-tree',
-      first('soft tree'),
-      image_shape=shape,
-      classes=classes,
-      caption='The soft decision tree of the first seed, taught by the largest '
-      'teacher. An image goes right the more it is like the blue and unlike '
-      'the orange pixels; bars are the leaves’ probabilities of the classes.',
-      most_depth=4,
     ),
     audit.regression_tree_picture(
       'regression-tree',
@@ -249,6 +239,16 @@ def _figures(lab, found, trees) -> list[Any]:
       },
       caption='What MUNGE makes of training images, pixel by pixel, next to '
       'their nearest neighbours.',
+    ),
+    audit.soft_tree_picture(
+      'soft-tree',
+      first('soft tree'),
+      image_shape=shape,
+      classes=classes,
+      caption='The soft decision tree of the first seed, taught by the largest '
+      'teacher. An image goes right the more it is like the blue and unlike '
+      'the orange pixels; bars are the leaves’ probabilities of the classes.',
+      most_depth=4,
     ),
   ]
 
