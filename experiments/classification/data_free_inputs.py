@@ -47,11 +47,11 @@ class Making(NamedTuple):
     temperature: of soft targets, that of the distillation.
   """
 
-  images: int = 512
-  steps: int = 200
+  images: int = 256
+  steps: int = 120
   learning_rate: float = 0.05
-  generators: int = 3
-  generator_steps: int = 400
+  generators: int = 2
+  generator_steps: int = 250
   generator_batch: int = 64
   temperature: float = 4.0
 

@@ -51,18 +51,20 @@ def make_report(study, found, *, command: str) -> dict[str, Any]:
     {
       'name': f'{study.student.name}, {TITLES[who]}',
       'method': who,
-      **_cost(study.student),
+      'student': {'name': study.student.name, **_cost(study.student)},
       **_judged(runs),
       'agreement': audit.over_runs([100 * run['agreement'] for run in runs]),
     }
     for who, runs in found.students.items()
   ]
+  # All students are of one size: the ratios compare the quantized teachers.
   for entry in variants:
-    entry['compression'] = whole / entry['bytes']['on_disk']
+    if 'student' not in entry:
+      entry['compression'] = whole / entry['bytes']['on_disk']
   methods = {name: METHODS[name] for name in (*CONTROLS, *kinds)}
   methods |= {
     f'{kind}, quantized': {
-      'summary': f'The teacher, quantized after training; ranges of its '
+      'summary': 'The teacher, quantized after training; ranges of its '
       f'activations from: {TITLES[kind]}.'
     }
     for kind in kinds
@@ -179,13 +181,13 @@ def input_table(found) -> dict[str, Any]:
   Returns:
     The table.
   """
-  keys = ('as_asked', 'confidence', 'classes', 'batch_norm_gap')
+  keys = {'as_asked': 1, 'confidence': 1, 'classes': 1, 'batch_norm_gap': 2}
   rows = [
     [
       TITLES[kind],
       *(
-        _spread([run[key] for run in runs]) if key in runs[0] else None
-        for key in keys
+        _spread([run[key] for run in runs], digits) if key in runs[0] else None
+        for key, digits in keys.items()
       ),
     ]
     for kind, runs in found.inputs.items()
@@ -240,7 +242,7 @@ def figures(study, found, pictures: Mapping[str, np.ndarray]):
   drawn.append(
     audit.heat_map(
       'calibration',
-      gaps.mean(-1),
+      gaps.mean(-1).round(9),
       rows=[TITLES[kind] for kind in kinds],
       columns=[f'w{bits}a{bits}' for bits in widths],
       deviations=gaps.std(-1, ddof=1) if many else None,
@@ -258,11 +260,13 @@ def _accuracies(runs: Sequence[Mapping[str, Any]]) -> np.ndarray:
   return np.array([100 * run['test']['top1'] for run in runs])
 
 
-def _spread(values: Sequence[float]):
+def _spread(values: Sequence[float], digits: int = 1):
   """A cell: mean, and its deviation below it."""
   found = audit.over_runs(values)
   mean = round(found['mean'], 9)
-  return mean if found['std'] is None else [mean, f'± {found["std"]:.1f}']
+  return (
+    mean if found['std'] is None else [mean, f'± {found["std"]:.{digits}f}']
+  )
 
 
 def _judged(runs) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Settings:
   bits: tuple[int, ...] = (8, 6, 4)
   seeds: int = 3
   making: Making = Making()
-  tuning: Tuning = Tuning()
+  tuning: Tuning = Tuning(epochs=12)
   calibration: int = 256
   observer: str = 'mse'
   smoke: bool = False

@@ -197,6 +197,12 @@ def notes(study, found) -> list[str]:
     f'An image is {100 / len(study.splits.test):.2f} points of accuracy of the '
     f'{len(study.splits.test)} test images.'
   )
+  if mean(found.students['alone']) >= mean(found.teacher):
+    texts.append(
+      'The student alone is as good as the teacher, or better: the images are '
+      'easy enough for it, and plain distillation has little to win. What '
+      'there is to see is what is lost without images.'
+    )
   texts.append(
     'A student’s BatchNorms store the statistics of the inputs that it was '
     'taught on, which are not those of real images: part of what students '
