@@ -171,6 +171,7 @@ def lines(
   caption: str,
   levels: Mapping[str, float] | None = None,
   log_x: bool = False,
+  log_y: bool = False,
 ) -> Plot:
   """Lines with bars of deviation, and horizontal levels to compare with.
 
@@ -182,6 +183,7 @@ def lines(
     caption: below the figure.
     levels: name -> height of a dashed line across.
     log_x: a logarithmic axis.
+    log_y: the other one, too.
 
   Returns:
     The figure.
@@ -195,6 +197,8 @@ def lines(
     figure, axes = plot_style.canvas(5.4, 3.6)
     if log_x:
       axes.set_xscale('log')
+    if log_y:
+      axes.set_yscale('log')
     for i, (label, height) in enumerate((levels or {}).items()):
       axes.axhline(
         height,

@@ -42,6 +42,8 @@ class Recipe:
       first 299 steps, as QuantFace), or `learned` (LSQ).
     batch_norm: `frozen` (folded where it can be) or `batch` (statistics of
       the batch in training, moving averages at inference).
+    layer_bits: leaf path and bits of kernels that have others than
+      `weight_bits`.
   """
 
   weight_bits: int | None = 8
@@ -53,11 +55,18 @@ class Recipe:
   weight_range: str = 'minmax'
   ranges: str = 'frozen'
   batch_norm: str = 'frozen'
+  layer_bits: tuple[tuple[str, int], ...] = ()
+
+  def __post_init__(self):
+    # Lists, as JSON has them, would make it unhashable.
+    bits = tuple((path, bits) for path, bits in self.layer_bits)
+    object.__setattr__(self, 'layer_bits', bits)
 
   @property
   def is_integer(self) -> bool:
     """Whether integer runtimes have its grids: 8 bits, zero in the middle."""
-    bits = self.weight_bits or 32, self.activation_bits or 32
+    bits = [self.weight_bits or 32, self.activation_bits or 32]
+    bits += [bits for _, bits in self.layer_bits]
     return (
       max(bits) <= 8
       and self.granularity != 'group'
@@ -101,7 +110,12 @@ class Recipe:
     """Kernels; in QuantFace's placement PReLU slopes too, as it has them."""
     if self.weight_bits is None:
       return ()
-    rules = [('(.*/)?kernel', self.weight_spec())]
+    spec = self.weight_spec()
+    rules = [
+      (re.escape(path), dataclasses.replace(spec, bits=bits))
+      for path, bits in self.layer_bits
+    ]
+    rules.append(('(.*/)?kernel', spec))
     if self.placement == 'quantface':
       slope = dataclasses.replace(
         self.activation_spec(), bounds='full', dynamic=True
