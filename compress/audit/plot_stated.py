@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib import ticker
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -195,10 +196,13 @@ def lines(
     raise InputError(f'{name}: no points to draw')
   with matplotlib.rc_context(plot_style.RC):
     figure, axes = plot_style.canvas(5.4, 3.6)
-    if log_x:
-      axes.set_xscale('log')
-    if log_y:
-      axes.set_yscale('log')
+    axes.set_xscale('log' if log_x else 'linear')
+    axes.set_yscale('log' if log_y else 'linear')
+    for axis in (axes.xaxis, axes.yaxis):
+      if axis.get_scale() == 'log':
+        # The default writes powers in mathematical notation.
+        axis.set_major_formatter(ticker.FuncFormatter(lambda x, _: f'{x:g}'))
+        axis.set_minor_formatter(ticker.NullFormatter())
     for i, (label, height) in enumerate((levels or {}).items()):
       axes.axhline(
         height,

@@ -83,6 +83,7 @@ def test_lines_say_their_points():
     log_x=True,
   )
   assert 'plain 90 at 1000, 91 at 1e+04; chain 92 at 1e+04' in plot.alt
+  assert 'mathdefault' not in plot.svg
   with pytest.raises(InputError, match='no points'):
     audit.lines('gap', {'plain': []}, x='', y='', caption='')
 
