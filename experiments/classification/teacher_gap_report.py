@@ -222,8 +222,9 @@ def _figures(lab, found, trees) -> list[Any]:
       image_shape=shape,
       classes=classes,
       caption='The regression tree of the first seed, grown on the largest '
-      'teacher’s logits of real and invented images. Each split looks at one pixel (row, column), scaled '
-      'to mean 0 and variance 1; what is at most the bound goes left.',
+      'teacher’s logits of real and invented images. Each split looks at one '
+      'pixel (row, column), scaled to mean 0 and variance 1; what is at most '
+      'the bound goes left.',
       most_depth=3,
     ),
     audit.image_rows(
@@ -246,8 +247,9 @@ def _figures(lab, found, trees) -> list[Any]:
       image_shape=shape,
       classes=classes,
       caption='The soft decision tree of the first seed, taught by the largest '
-      'teacher on real and invented images. An image goes right the more it is like the blue and unlike '
-      'the orange pixels; bars are the leaves’ probabilities of the classes.',
+      'teacher on real and invented images. An image goes right the more it is '
+      'like the blue and unlike the orange pixels; bars are the leaves’ '
+      'probabilities of the classes.',
       most_depth=4,
     ),
   ]
