@@ -108,11 +108,11 @@ def test_a_second_run_computes_nothing_anew(smoke):
 def test_an_interrupted_run_goes_on_and_ends_the_same(smoke):
   output, _ = smoke
   report = read(output)
-  for path in ('inputs_kegnet', 'student_real', 'w4a4_real'):
+  for path in ('inputs_real', 'student_real', 'w4a4_real'):
     (output / 'runs' / f'{path}.0.json').unlink()
   done = start(*FLAGS, output=output)
   assert done.returncode == 0, done.stderr[-2000:]
-  assert 'KegNet 1/1' in done.stderr and 'teacher' not in done.stderr
+  assert 'student, real' in done.stderr and 'KegNet' not in done.stderr
   assert read(output) == report
 
 
