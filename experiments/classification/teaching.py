@@ -168,6 +168,50 @@ class Teaching(NamedTuple):
   steps: int
 
 
+def make_loss(
+  network: Classifier,
+  teacher: Classifier,
+  *,
+  loss: Callable[[View, View, Lesson], tuple[jax.Array, Any]],
+  features: Mapping[str, tuple[str, str]],
+) -> Callable[..., Any]:
+  """The loss of a training step, for `compress.train.make_step`.
+
+  Args:
+    network: the student.
+    teacher: the teacher, without its weights.
+    loss: `(student, teacher, lesson) -> (scalar, memory)` of two views.
+    features: name -> the student's and the teacher's name of a feature.
+
+  Returns:
+    `(params, carried, batch, key) -> (loss, (carried, metrics))`: `params`
+    {'params', 'extra'}, `carried` {'collections', 'memory', 'teacher'}, batches
+    as of `make_batches`. A batch with 'teacher', a `View`, is not looked at by
+    the teacher.
+  """
+  learn = distill.tap_features(network.learn, [x for x, _ in features.values()])
+  look = _looking(teacher.apply, {k: y for k, (_, y) in features.items()})
+
+  def loss_fn(params, carried, batch, key, *, axis_name=None):
+    del axis_name
+    variables = {'params': params['params'], **carried['collections']}
+    (logits, collections), found = learn(variables, batch['images'])
+    ours = View(logits, {k: found[x] for k, (x, _) in features.items()})
+    theirs = batch.get('teacher')
+    if theirs is None:
+      theirs = look(carried['teacher'], batch['images'])
+    labels = batch['labels']
+    lesson = Lesson(
+      labels, batch['indices'], key, params['extra'], carried['memory']
+    )
+    value, memory = loss(ours, theirs, lesson)
+    right = (logits.argmax(axis=-1).astype(labels.dtype) == labels).mean()
+    carried = {**carried, 'collections': collections, 'memory': memory}
+    return value, (carried, {'accuracy': right})
+
+  return loss_fn
+
+
 def make_teaching(
   network: Classifier,
   dataset: ImageDataset,
@@ -210,27 +254,7 @@ def make_teaching(
     if tuning.augmented:
       raise InputError('augmented images differ: their views cannot be kept')
     views = View(views.logits, {k: views.features[k] for k in features})
-  learn = distill.tap_features(network.learn, [x for x, _ in features.values()])
-  look = _looking(
-    teacher.network.apply, {k: y for k, (_, y) in features.items()}
-  )
-
-  def loss_fn(params, carried, batch, key, *, axis_name=None):
-    del axis_name
-    variables = {'params': params['params'], **carried['collections']}
-    (logits, collections), found = learn(variables, batch['images'])
-    ours = View(logits, {k: found[x] for k, (x, _) in features.items()})
-    theirs = batch.get('teacher')
-    if theirs is None:
-      theirs = look(carried['teacher'], batch['images'])
-    labels = batch['labels']
-    lesson = Lesson(
-      labels, batch['indices'], key, params['extra'], carried['memory']
-    )
-    value, memory = loss(ours, theirs, lesson)
-    right = (logits.argmax(axis=-1).astype(labels.dtype) == labels).mean()
-    carried = {**carried, 'collections': collections, 'memory': memory}
-    return value, (carried, {'accuracy': right})
+  loss_fn = make_loss(network, teacher.network, loss=loss, features=features)
 
   steps = tuning.steps(len(dataset))
   optimizer = make_optimizer(tuning, steps)
