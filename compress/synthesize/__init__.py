@@ -42,6 +42,7 @@ from compress.synthesize.impressions import (
   sample_dirichlet_targets as sample_dirichlet_targets,
 )
 from compress.synthesize.inputs import Synthesized as Synthesized
+from compress.synthesize.inputs import image_prior as image_prior
 from compress.synthesize.inputs import mean_square as mean_square
 from compress.synthesize.inputs import synthesize as synthesize
 from compress.synthesize.inputs import total_variation as total_variation

@@ -122,17 +122,12 @@ def batch_norm_loss(
     flows to the variables.
 
   Raises:
-    InputError: unknown statistics or a negative weight; when traced, a network
+    InputError: unknown statistics; when traced, a negative weight, a network
       without BatchNorms.
   """
   if statistics not in STATISTICS:
     raise InputError(
       f'statistics is {statistics!r}; it must be one of {STATISTICS}'
-    )
-  if not (total_variation_weight >= 0 and mean_square_weight >= 0):
-    raise InputError(
-      f'total_variation_weight {total_variation_weight}, mean_square_weight '
-      f'{mean_square_weight}; right is 0 or more'
     )
   tapped = graph.tap_batch_norms(apply)
 
@@ -142,12 +137,11 @@ def batch_norm_loss(
     if input_moments is not None:
       mean, std = input_moments
       loss += input_loss(images, mean=mean, std=std, statistics=statistics)
-    if total_variation_weight:
-      prior = inputs_lib.total_variation(images)
-      loss += total_variation_weight * prior
-    if mean_square_weight:
-      loss += mean_square_weight * inputs_lib.mean_square(images)
-    return loss
+    return loss + inputs_lib.image_prior(
+      images,
+      total_variation_weight=total_variation_weight,
+      mean_square_weight=mean_square_weight,
+    )
 
   return loss_fn
 

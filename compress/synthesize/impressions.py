@@ -209,8 +209,8 @@ def answer_loss(
     no gradient flows to variables or targets.
 
   Raises:
-    InputError: when traced, a temperature, statistics or shapes that are wrong,
-      or no BatchNorm where one is needed.
+    InputError: when traced, a temperature, statistics, weights or shapes that
+      are wrong, or no BatchNorm where one is needed.
   """
   tapped = graph.tap_batch_norms(apply)
 
@@ -224,11 +224,10 @@ def answer_loss(
     if batch_norm_weight:
       matched = batch_norm.statistics_loss(found, statistics=statistics)
       loss += batch_norm_weight * matched
-    if total_variation_weight:
-      prior = inputs_lib.total_variation(images)
-      loss += total_variation_weight * prior
-    if mean_square_weight:
-      loss += mean_square_weight * inputs_lib.mean_square(images)
-    return loss
+    return loss + inputs_lib.image_prior(
+      images,
+      total_variation_weight=total_variation_weight,
+      mean_square_weight=mean_square_weight,
+    )
 
   return loss_fn

@@ -158,6 +158,35 @@ def mean_square(images: jax.Array) -> jax.Array:
   return jnp.square(images.astype(jnp.float32)).mean()
 
 
+def image_prior(
+  images: jax.Array, *, total_variation_weight: float, mean_square_weight: float
+) -> jax.Array:
+  """Both priors, weighted; what has no weight is not computed.
+
+  Args:
+    images: [B, H, W, C].
+    total_variation_weight: of `total_variation`, 0 or more.
+    mean_square_weight: of `mean_square`, 0 or more.
+
+  Returns:
+    Float32 scalar, 0 or more.
+
+  Raises:
+    InputError: a negative weight.
+  """
+  if not (total_variation_weight >= 0 and mean_square_weight >= 0):
+    raise InputError(
+      f'total_variation_weight {total_variation_weight}, mean_square_weight '
+      f'{mean_square_weight}; right is 0 or more'
+    )
+  loss = jnp.float32(0)
+  if total_variation_weight:
+    loss += total_variation_weight * total_variation(images)
+  if mean_square_weight:
+    loss += mean_square_weight * mean_square(images)
+  return loss
+
+
 def _optimizer(learning_rate, patience, min_learning_rate):
   adam = optax.adam(learning_rate)
   if patience is None:

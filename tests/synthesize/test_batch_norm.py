@@ -145,8 +145,9 @@ def test_errors():
     statistics_loss({})
   with pytest.raises(InputError, match="statistics is 'all'"):
     batch_norm_loss(Net().apply, statistics='all')
+  negative = batch_norm_loss(Net().apply, total_variation_weight=-1.0)
   with pytest.raises(InputError, match='0 or more'):
-    batch_norm_loss(Net().apply, total_variation_weight=-1.0)
+    negative(images(), trained(images()))
   folded = graph.fold(Net().apply, trained(images()), images())
   plain = batch_norm_loss(lambda v, x: x.sum())
   with pytest.raises(InputError, match='folded'):
