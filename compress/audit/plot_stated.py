@@ -79,7 +79,7 @@ def heat_map(
     )
     axes.invert_yaxis()
     for r, c in np.argwhere(np.isfinite(values)):
-      text = numerals.fixed(values[r, c], digits=digits, sign=True)
+      text = _signed(values[r, c], digits)
       if deviations is not None and np.isfinite(deviations[r, c]):
         text += f' ±{deviations[r, c]:.{digits}f}'
       dark = abs(values[r, c]) > 0.62 * largest
@@ -102,7 +102,7 @@ def heat_map(
   parts = []
   for row, found in zip(rows, values, strict=True):
     told = [
-      f'{numerals.fixed(x, digits=digits, sign=True)} in {column}'
+      f'{_signed(x, digits)} in {column}'
       for x, column in zip(found, columns, strict=True)
       if np.isfinite(x)
     ]
@@ -237,6 +237,12 @@ def lines(
   ]
   alt = f'{y} against {x}: {plot_parts.listing(parts, separator="; ")}'
   return Plot(name, svg, caption, alt)
+
+
+def _signed(value: float, digits: int) -> str:
+  """A number with its sign and so many decimals, 0 without."""
+  rounded = round(float(value), digits) + 0.0
+  return f'{rounded:{"+" if rounded else ""}.{digits}f}'.replace('-', '−')
 
 
 def _empty(width: float, height: float) -> Figure:

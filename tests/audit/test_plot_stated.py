@@ -23,7 +23,7 @@ def _heat(values, **options):
 
 
 def test_a_heat_map_says_its_numbers():
-  plot = _heat([[1.25, -0.5], [0.0, np.nan]], digits=2)
+  plot = _heat([[1.25, -0.5], [-5e-15, np.nan]], digits=2)
   assert plot.alt == (
     'Heat map, points: hints +1.25 in a to b, −0.50 in a to c; attention 0.00 '
     'in a to b.'
