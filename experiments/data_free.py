@@ -30,13 +30,14 @@ Exit status: 0 done, 2 bad input (one line says what), 1 a fault of the program.
 """
 
 import math
-import shlex
-import sys
 
 from absl import flags
 
 from compress.errors import InputError
 from experiments import cli
+from experiments.classification import flags as classifier_flags
+
+flags.adopt_module_key_flags(classifier_flags)
 
 KINDS = (
   'real',
@@ -50,23 +51,6 @@ KINDS = (
 )
 _BITS = (*range(2, 9), 16)
 
-_DATASET = flags.DEFINE_string(
-  'dataset',
-  'digits',
-  'Images: digits (in scikit-learn), or an image classification set of the '
-  'tensorflow-datasets catalogue, such as fashion_mnist or cifar10.',
-)
-_DATA_DIR = flags.DEFINE_string(
-  'data_dir',
-  None,
-  'Where prepared data sets are kept. Default: that of tensorflow-datasets.',
-)
-_DATA_PATH = flags.DEFINE_string(
-  'data_path',
-  None,
-  "Folder of a set's own files (those of MNIST's kind, cifar10), which are "
-  'prepared instead of a download.',
-)
 _TEACHER = flags.DEFINE_string(
   'teacher',
   'cifar_resnet20',
@@ -139,15 +123,6 @@ _TEMPERATURE = flags.DEFINE_float(
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', 'results/data_free', 'Folder of the results.'
 )
-_RESUME = flags.DEFINE_boolean(
-  'resume',
-  True,
-  'Continue an interrupted run in the output folder; --noresume removes what '
-  'an earlier run of this study left there.',
-)
-_SMOKE = flags.DEFINE_boolean(
-  'smoke', False, 'A minimal run of the same code, to see that it works.'
-)
 
 
 def _check() -> tuple[int, ...]:
@@ -176,9 +151,7 @@ def main() -> None:
   from experiments.classification.tuning import Tuning
 
   settings = data_free_study.Settings(
-    dataset=_DATASET.value,
-    data_dir=_DATA_DIR.value,
-    data_path=_DATA_PATH.value,
+    **classifier_flags.settings(),
     teacher=_TEACHER.value,
     student=_STUDENT.value,
     kinds=tuple(kind for kind in KINDS if kind in _INPUTS.value),
@@ -201,18 +174,10 @@ def main() -> None:
     ),
     calibration=_CALIBRATION.value,
     observer=_OBSERVER.value,
-    smoke=_SMOKE.value,
   )
-  tables, paths = data_free_study.run(
-    settings,
-    output_dir=_OUTPUT_DIR.value,
-    resume=_RESUME.value,
-    command=shlex.join(
-      ['python', '-m', 'experiments.data_free', *sys.argv[1:]]
-    ),
+  classifier_flags.run(
+    'data_free', data_free_study, settings, output_dir=_OUTPUT_DIR.value
   )
-  print('\n\n'.join(tables))
-  print(f'\nreport: {paths["html"].resolve()}')
 
 
 if __name__ == '__main__':

@@ -20,31 +20,15 @@ Exit status: 0 done, 2 bad input (one line says what), 1 a fault of the program.
 """
 
 import math
-import shlex
-import sys
 
 from absl import flags
 
 from compress.errors import InputError
 from experiments import cli
+from experiments.classification import flags as classifier_flags
 
-_DATASET = flags.DEFINE_string(
-  'dataset',
-  'digits',
-  'Images to learn: digits (in scikit-learn), or an image classification set '
-  'of the tensorflow-datasets catalogue, such as fashion_mnist or cifar10.',
-)
-_DATA_DIR = flags.DEFINE_string(
-  'data_dir',
-  None,
-  'Where prepared data sets are kept. Default: that of tensorflow-datasets.',
-)
-_DATA_PATH = flags.DEFINE_string(
-  'data_path',
-  None,
-  "Folder of a set's own files (those of MNIST's kind, cifar10), which are "
-  'prepared instead of a download.',
-)
+flags.adopt_module_key_flags(classifier_flags)
+
 _POOL = flags.DEFINE_integer(
   'pool', 1, 'Average images over squares of so many pixels a side.', 1
 )
@@ -91,15 +75,6 @@ _MIRROR = flags.DEFINE_boolean(
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', 'results/distillation_benchmark', 'Folder of the results.'
 )
-_RESUME = flags.DEFINE_boolean(
-  'resume',
-  True,
-  'Continue an interrupted run in the output folder; --noresume removes what '
-  'an earlier run of this study left there.',
-)
-_SMOKE = flags.DEFINE_boolean(
-  'smoke', False, 'A minimal run of the same code, to see that it works.'
-)
 
 
 def _check() -> None:
@@ -128,9 +103,7 @@ def main() -> None:
   if _METHOD.value:
     chosen['methods'] = tuple(_METHOD.value)
   settings = distillation_study.Settings(
-    dataset=_DATASET.value,
-    data_dir=_DATA_DIR.value,
-    data_path=_DATA_PATH.value,
+    **classifier_flags.settings(),
     pool=_POOL.value,
     images=_IMAGES.value,
     seeds=_SEEDS.value,
@@ -144,19 +117,14 @@ def main() -> None:
       temperature=_TEMPERATURE.value,
     ),
     teacher_epochs=_TEACHER_EPOCHS.value,
-    smoke=_SMOKE.value,
     **chosen,
   )
-  table, paths = distillation_study.run(
+  classifier_flags.run(
+    'distillation_benchmark',
+    distillation_study,
     settings,
     output_dir=_OUTPUT_DIR.value,
-    resume=_RESUME.value,
-    command=shlex.join(
-      ['python', '-m', 'experiments.distillation_benchmark', *sys.argv[1:]]
-    ),
   )
-  print(table)
-  print(f'\nreport: {paths["html"].resolve()}')
 
 
 if __name__ == '__main__':

@@ -24,33 +24,17 @@ Exit status: 0 done, 2 bad input (one line says what), 1 a fault of the program.
 """
 
 import math
-import shlex
-import sys
 
 from absl import flags
 
 from compress.errors import InputError
 from experiments import cli
+from experiments.classification import flags as classifier_flags
+
+flags.adopt_module_key_flags(classifier_flags)
 
 CONTROLS = ('reinitialized', 'random_masks', 'shuffled_weights')
 
-_DATASET = flags.DEFINE_string(
-  'dataset',
-  'digits',
-  'Images to learn: digits (in scikit-learn), or an image classification set '
-  'of the tensorflow-datasets catalogue, such as fashion_mnist or cifar10.',
-)
-_DATA_DIR = flags.DEFINE_string(
-  'data_dir',
-  None,
-  'Where prepared data sets are kept. Default: that of tensorflow-datasets.',
-)
-_DATA_PATH = flags.DEFINE_string(
-  'data_path',
-  None,
-  "Folder of a set's own files (those of MNIST's kind, cifar10), which are "
-  'prepared instead of a download.',
-)
 _NETWORK = flags.DEFINE_string(
   'network',
   'lenet300',
@@ -134,15 +118,6 @@ _LEVEL = flags.DEFINE_float(
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', 'results/lottery_ticket', 'Folder of the results.'
 )
-_RESUME = flags.DEFINE_boolean(
-  'resume',
-  True,
-  'Continue an interrupted run in the output folder; --noresume removes what '
-  'an earlier run of this study left there.',
-)
-_SMOKE = flags.DEFINE_boolean(
-  'smoke', False, 'A minimal run of the same code, to see that it works.'
-)
 
 
 def _check() -> None:
@@ -190,9 +165,7 @@ def main() -> None:
   if output_fraction is None:
     output_fraction = _FRACTION.value / 2
   settings = lottery_study.Settings(
-    dataset=_DATASET.value,
-    data_dir=_DATA_DIR.value,
-    data_path=_DATA_PATH.value,
+    **classifier_flags.settings(),
     network=_NETWORK.value,
     rounds=_ROUNDS.value,
     fraction=_FRACTION.value,
@@ -213,18 +186,10 @@ def main() -> None:
     ),
     early_steps=_EARLY_STEPS.value,
     level=_LEVEL.value / 100,
-    smoke=_SMOKE.value,
   )
-  table, paths = lottery_study.run(
-    settings,
-    output_dir=_OUTPUT_DIR.value,
-    resume=_RESUME.value,
-    command=shlex.join(
-      ['python', '-m', 'experiments.lottery_ticket', *sys.argv[1:]]
-    ),
+  classifier_flags.run(
+    'lottery_ticket', lottery_study, settings, output_dir=_OUTPUT_DIR.value
   )
-  print(table)
-  print(f'\nreport: {paths["html"].resolve()}')
 
 
 if __name__ == '__main__':

@@ -26,31 +26,15 @@ Exit status: 0 done, 2 bad input (one line says what), 1 a fault of the program.
 """
 
 import math
-import shlex
-import sys
 
 from absl import flags
 
 from compress.errors import InputError
 from experiments import cli
+from experiments.classification import flags as classifier_flags
 
-_DATASET = flags.DEFINE_string(
-  'dataset',
-  'digits',
-  'Images to learn: digits (in scikit-learn), or an image classification set '
-  'of the tensorflow-datasets catalogue, such as fashion_mnist or cifar10.',
-)
-_DATA_DIR = flags.DEFINE_string(
-  'data_dir',
-  None,
-  'Where prepared data sets are kept. Default: that of tensorflow-datasets.',
-)
-_DATA_PATH = flags.DEFINE_string(
-  'data_path',
-  None,
-  "Folder of a set's own files (those of MNIST's kind, cifar10), which are "
-  'prepared instead of a download.',
-)
+flags.adopt_module_key_flags(classifier_flags)
+
 _TRAIN_IMAGES = flags.DEFINE_integer(
   'train_images', 300, 'Images that are learned from, the first ones.', 20
 )
@@ -105,15 +89,6 @@ _TREE_DEPTH = flags.DEFINE_integer(
 _OUTPUT_DIR = flags.DEFINE_string(
   'output_dir', 'results/teacher_gap', 'Folder of the results.'
 )
-_RESUME = flags.DEFINE_boolean(
-  'resume',
-  True,
-  'Continue an interrupted run in the output folder; --noresume removes what '
-  'an earlier run of this study left there.',
-)
-_SMOKE = flags.DEFINE_boolean(
-  'smoke', False, 'A minimal run of the same code, to see that it works.'
-)
 
 
 def _teachers() -> tuple[int, ...]:
@@ -162,9 +137,7 @@ def main() -> None:
   from experiments.classification.tuning import Tuning
 
   settings = Settings(
-    dataset=_DATASET.value,
-    data_dir=_DATA_DIR.value,
-    data_path=_DATA_PATH.value,
+    **classifier_flags.settings(),
     train_images=_TRAIN_IMAGES.value,
     student=_STUDENT.value,
     teachers=teachers,
@@ -184,18 +157,10 @@ def main() -> None:
     epsilon=_EPSILON.value,
     soft_depth=_SOFT_DEPTH.value,
     tree_depth=_TREE_DEPTH.value,
-    smoke=_SMOKE.value,
   )
-  text, paths = teacher_gap_study.run(
-    settings,
-    output_dir=_OUTPUT_DIR.value,
-    resume=_RESUME.value,
-    command=shlex.join(
-      ['python', '-m', 'experiments.teacher_gap', *sys.argv[1:]]
-    ),
+  classifier_flags.run(
+    'teacher_gap', teacher_gap_study, settings, output_dir=_OUTPUT_DIR.value
   )
-  print(text)
-  print(f'\nreport: {paths["html"].resolve()}')
 
 
 if __name__ == '__main__':

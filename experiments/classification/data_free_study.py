@@ -111,7 +111,7 @@ class Found(NamedTuple):
 
 def run(
   settings: Settings, *, output_dir: str, resume: bool, command: str
-) -> tuple[list[str], dict[str, pathlib.Path]]:
+) -> tuple[str, dict[str, pathlib.Path]]:
   """Runs the study, from where an earlier run in the folder stopped.
 
   Args:
@@ -154,7 +154,7 @@ def run(
     figures=data_free_report.figures(study, found, pictures),
   )
   tables = [audit.format_stated(table) for table in report['tables']]
-  return tables, paths
+  return '\n\n'.join(tables), paths
 
 
 class Study:
