@@ -106,7 +106,7 @@ _SYNTHESIS_STEPS = flags.DEFINE_integer(
   'synthesis_steps',
   100,
   'Updates of the images of --calibrate_on=synthesized. A hundred images by a '
-  'hundred steps take some ten minutes on two cores; ZeroQ has 500 steps.',
+  'hundred steps take some four minutes on two cores; ZeroQ has 500 steps.',
   1,
 )
 _WEIGHT_RANGE = flags.DEFINE_enum(
