@@ -189,7 +189,8 @@ def make_loss(
     as of `make_batches`. A batch with 'teacher', a `View`, is not looked at by
     the teacher.
   """
-  learn = distill.tap_features(network.learn, [x for x, _ in features.values()])
+  places = dict.fromkeys(x for x, _ in features.values())
+  learn = distill.tap_features(network.learn, [*places])
   look = _looking(teacher.apply, {k: y for k, (_, y) in features.items()})
 
   def loss_fn(params, carried, batch, key, *, axis_name=None):
@@ -399,7 +400,7 @@ def look_at_all(
 
 def _looking(apply, names):
   """A network as `(variables, images) -> View`, features by other names."""
-  tapped = distill.tap_features(apply, list(names.values()))
+  tapped = distill.tap_features(apply, [*dict.fromkeys(names.values())])
 
   def look(variables, images):
     logits, found = tapped(variables, images)

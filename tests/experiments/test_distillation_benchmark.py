@@ -3,12 +3,13 @@
 import functools
 import json
 
+import jax
 import numpy as np
 import pytest
 
 from compress import data
 from compress.errors import InputError
-from experiments.classification import distillation_networks
+from experiments.classification import distillation_networks, teaching
 from experiments.classification.images import pool_images
 from tests.experiments import command_line
 from tests.experiments.command_line import assert_refused
@@ -112,6 +113,14 @@ def test_every_network_has_the_features(name):
   for i in (1, 2, 3):
     assert shapes[f'before{i}'] == shapes[f'map{i}']
   assert shapes['map3'][-1:] == shapes['vector']
+  # All at once too, though some are the same place.
+  known = distillation_networks.KNOWN[name].features
+  views = jax.eval_shape(
+    teaching._looking(network.apply, known),
+    jax.eval_shape(network.init, jax.random.key(0)),
+    jax.ShapeDtypeStruct((2, 8, 8, 1), np.float32),
+  )
+  assert {k: v.shape[1:] for k, v in views.features.items()} == shapes
 
 
 def test_pairs_are_parsed():
