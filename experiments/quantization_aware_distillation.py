@@ -25,31 +25,15 @@ Exit status: 0 done, 2 bad input (one line says what), 1 a fault of the program.
 """
 
 import math
-import shlex
-import sys
 
 from absl import flags
 
 from compress.errors import InputError
 from experiments import cli
+from experiments.classification import flags as classifier_flags
 
-_DATASET = flags.DEFINE_string(
-  'dataset',
-  'digits',
-  'Images to learn: digits (in scikit-learn), or an image classification set '
-  'of the tensorflow-datasets catalogue, such as fashion_mnist or cifar10.',
-)
-_DATA_DIR = flags.DEFINE_string(
-  'data_dir',
-  None,
-  'Where prepared data sets are kept. Default: that of tensorflow-datasets.',
-)
-_DATA_PATH = flags.DEFINE_string(
-  'data_path',
-  None,
-  "Folder of a set's own files (those of MNIST's kind, cifar10), which are "
-  'prepared instead of a download.',
-)
+flags.adopt_module_key_flags(classifier_flags)
+
 _STUDENT = flags.DEFINE_enum(
   'student',
   'cifar_resnet8',
@@ -102,15 +86,6 @@ _OUTPUT_DIR = flags.DEFINE_string(
   'results/quantization_aware_distillation',
   'Folder of the results.',
 )
-_RESUME = flags.DEFINE_boolean(
-  'resume',
-  True,
-  'Continue an interrupted run in the output folder; --noresume removes what '
-  'an earlier run of this study left there.',
-)
-_SMOKE = flags.DEFINE_boolean(
-  'smoke', False, 'A minimal run of the same code, to see that it works.'
-)
 
 
 def _check() -> tuple[int, ...]:
@@ -146,9 +121,7 @@ def main() -> None:
   from experiments.classification.tuning import Tuning
 
   settings = Settings(
-    dataset=_DATASET.value,
-    data_dir=_DATA_DIR.value,
-    data_path=_DATA_PATH.value,
+    **classifier_flags.settings(),
     student=_STUDENT.value,
     student_width=_STUDENT_WIDTH.value,
     teacher=_TEACHER.value,
@@ -166,23 +139,13 @@ def main() -> None:
       mirror=_MIRROR.value,
     ),
     drawn_temperature=_DRAWN_TEMPERATURE.value,
-    smoke=_SMOKE.value,
   )
-  table, paths = study.run(
+  classifier_flags.run(
+    'quantization_aware_distillation',
+    study,
     settings,
     output_dir=_OUTPUT_DIR.value,
-    resume=_RESUME.value,
-    command=shlex.join(
-      [
-        'python',
-        '-m',
-        'experiments.quantization_aware_distillation',
-        *sys.argv[1:],
-      ]
-    ),
   )
-  print(table)
-  print(f'\nreport: {paths["html"].resolve()}')
 
 
 if __name__ == '__main__':
