@@ -7,6 +7,7 @@ last layer classifies. In wide ResNets the sums of the blocks, which have no
 activation of their own, stand for both.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from compress import distill, models
+from compress import distill, graph, models
 from compress.errors import InputError
 from experiments.classification import networks
 from experiments.classification.networks import Classifier
@@ -30,11 +31,13 @@ class Known(NamedTuple):
     title: what reports call it.
     make: `classes -> module`.
     features: the module's names, by those of the benchmark.
+    depthwise: whether it has depthwise convolutions.
   """
 
   title: str
   make: Any
   features: dict[str, str]
+  depthwise: bool = False
 
 
 def _resnet(depth, widths):
@@ -88,6 +91,7 @@ def _mobile(stem, widths):
       **{f'before{i}': f'{end}/norm2' for i, end in ends.items()},
       'vector': 'pool',
     },
+    depthwise=True,
   )
 
 
@@ -138,8 +142,17 @@ def make_network(
 ) -> Classifier:
   """A classifier of `KNOWN`."""
   known = KNOWN[name]
-  return networks.from_module(
+  network = networks.from_module(
     name, known.make(classes), image_shape=image_shape
+  )
+  if not known.depthwise:
+    return network
+  # On a CPU a step of MobileNet takes six times as long without.
+  rule = graph.compose(graph.cpu_rules())
+  return dataclasses.replace(
+    network,
+    apply=graph.rewrite(network.apply, rule),
+    learn=graph.rewrite(network.learn, rule),
   )
 
 
