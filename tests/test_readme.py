@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
 README = (pathlib.Path(__file__).parent.parent / 'README.md').read_text(
@@ -16,7 +17,8 @@ README = (pathlib.Path(__file__).parent.parent / 'README.md').read_text(
 @pytest.mark.slow
 def test_the_api_example_runs(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
-  first, second = re.findall(r'```python\n(.*?)```', README, re.DOTALL)[:2]
+  parts = re.findall(r'```python\n(.*?)```', README, re.DOTALL)[:3]
+  first, second, third = parts
   names = {}
   exec(compile(first, 'README.md', 'exec'), names)
   assert names['embeddings'].shape == (8, 128)
@@ -31,6 +33,12 @@ def test_the_api_example_runs(tmp_path, monkeypatch):
   assert (tmp_path / 'sface_w6.safetensors').stat().st_size == names['size']
   stored, small = names['again']['fc']['kernel'], names['small']['params']
   assert (stored == small['fc']['kernel']).all()
+  exec(compile(third, 'README.md', 'exec'), names)
+  assert names['bits'] == {'first': 8, 'last': 4}
+  assert names['made'].loss[1] < names['made'].loss[0]
+  slopes = jax.tree.leaves(names['gradient'])
+  assert all(np.isfinite(x).all() for x in slopes)
+  assert max(np.abs(x).max() for x in slopes) > 0
 
 
 def test_the_flags_exist():
