@@ -108,6 +108,7 @@ PAIRS = (
   'resnet20:resnet8_thin',
   'wrn10_2:wrn10_thin',
   'resnet20:mobilenet_thin',
+  'wrn10_2:resnet8_thin',
   'resnet20_thin:resnet8_thin',
 )
 

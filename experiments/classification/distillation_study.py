@@ -72,8 +72,8 @@ class Settings:
   pairs: tuple[str, ...] = PAIRS
   methods: tuple[str, ...] = tuple(METHODS)
   seeds: int = 3
-  tuning: Tuning = Tuning(epochs=30, weight_decay=5e-4)
-  teacher_epochs: int = 30
+  tuning: Tuning = Tuning(epochs=100, weight_decay=5e-4)
+  teacher_epochs: int = 60
   first_share: float = 0.125
   smoke: bool = False
 
