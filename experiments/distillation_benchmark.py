@@ -1,11 +1,12 @@
 r"""Teaches students by every loss there is, and says which beat plain KD.
 
 Five pairs of teacher and student, of the same and of different families; 23
-ways to teach beside the student alone; 3 seeds; about an hour. The weights of all losses are
-those of the RepDistiller benchmark, for all pairs the same: none is tuned more
-than another. The report has a table a pair, one over all, and a heat map. The
-output folder gets report.html, report.md, report.json, the teachers, and a file
-a run: the same command resumes. By default on scikit-learn's digits.
+ways to teach beside the student alone; 3 seeds; about an hour. The weights of
+all losses are those of the RepDistiller benchmark, for all pairs the same: none
+is tuned more than another. The report has a table a pair, one over all, and a
+heat map. The output folder gets report.html, report.md, report.json, the
+teachers, and a file a run: the same command resumes. By default on
+scikit-learn's digits.
 
   python -m experiments.distillation_benchmark
   python -m experiments.distillation_benchmark --pair=resnet20:resnet8_thin \
