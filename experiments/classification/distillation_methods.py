@@ -112,13 +112,21 @@ def _plain(term):
   return loss
 
 
-def _labels_alone(setting):
+def _without_teacher(function):
+  """A loss of the student's logits and the labels."""
+
   def term(student, teacher, lesson):
     del teacher
-    return distill.cross_entropy(student.logits, lesson.labels)
+    return function(student.logits, lesson.labels)
 
-  del setting
-  return (Stage(_plain(term)),)
+  def make(setting):
+    del setting
+    return (Stage(_plain(term)),)
+
+  return make
+
+
+_labels_alone = _without_teacher(distill.cross_entropy)
 
 
 def _hinton(setting, student, teacher, lesson):
@@ -158,24 +166,6 @@ def _noisy(setting):
     )
     return _hinton(setting, student.logits, disturbed, lesson)
 
-  return (Stage(_plain(term)),)
-
-
-def _smoothing(setting):
-  def term(student, teacher, lesson):
-    del teacher
-    return distill.label_smoothing_loss(student.logits, lesson.labels)
-
-  del setting
-  return (Stage(_plain(term)),)
-
-
-def _virtual(setting):
-  def term(student, teacher, lesson):
-    del teacher
-    return distill.virtual_teacher_loss(student.logits, lesson.labels)
-
-  del setting
   return (Stage(_plain(term)),)
 
 
@@ -546,13 +536,13 @@ METHODS = {
   'label smoothing': Method(
     'No teacher: labels with .1 spread over all classes.',
     'Szegedy et al. 2016, arXiv:1512.00567',
-    _smoothing,
+    _without_teacher(distill.label_smoothing_loss),
     False,
   ),
   'virtual teacher': Method(
     'No teacher: one made up, right with .99.',
     'Yuan et al. 2020, arXiv:1909.11723',
-    _virtual,
+    _without_teacher(distill.virtual_teacher_loss),
     False,
   ),
   'self': Method(

@@ -170,6 +170,7 @@ class Study:
     self.network = functools.cache(self._make_network)
     self._predictor = functools.cache(self._make_predictor)
     self.teacher = functools.cache(self._make_teacher)
+    self._teacher_answers = functools.cache(self._answer_by_teacher)
     self._views = functools.lru_cache(1)(self._make_views)
     self._own = functools.lru_cache(settings.seeds)(self._make_own)
     # Of a method, and of the student alone; the seeds share a compilation.
@@ -221,7 +222,7 @@ class Study:
     """Accuracy of a teacher, in percent, and its size."""
     teacher = self.teacher(name)
     judged = audit.classify(
-      self._answers(name, teacher), self.splits.test.labels
+      self._teacher_answers(name), self.splits.test.labels
     )
     return {
       'accuracy': 100 * judged.top1,
@@ -365,8 +366,7 @@ class Study:
       'divergence': gap.divergence,
     }
 
-  @functools.cache  # noqa: B019 - the study lives as long as the program
-  def _teacher_answers(self, name):
+  def _answer_by_teacher(self, name):
     return self._answers(name, self.teacher(name))
 
 

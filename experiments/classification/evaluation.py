@@ -19,25 +19,26 @@ def make_predictor(
   """Compiles a network for batches of one size.
 
   Args:
-    apply: `(variables, images) -> logits [B, K]`.
+    apply: `(variables, images) -> logits [B, K]`, or a tree of arrays [B, ...].
     scaling: of pixels.
     batch: images at once; the last batch is filled up with black.
 
   Returns:
-    `(variables, uint8 [N, H, W, C]) -> float32 [N, K]`, on the host. It
+    `(variables, uint8 [N, H, W, C]) -> float32 [N, K]`, on the host; or the
+    tree, of arrays [N, ...]. It
     compiles once for all variables of the same shapes.
   """
   compiled = jax.jit(apply)
 
   def predict(variables, images):
-    logits = []
+    outputs = []
     for start in range(0, len(images), batch):
       part = images[start : start + batch]
       missing = batch - len(part)
       filled = np.pad(part, ((0, missing), (0, 0), (0, 0), (0, 0)))
-      found = compiled(variables, scaling(filled))
-      logits.append(np.asarray(found)[: len(part)])
-    return np.concatenate(logits)
+      outputs.append(jax.device_get(compiled(variables, scaling(filled))))
+    count = len(images)
+    return jax.tree.map(lambda *x: np.concatenate(x)[:count], *outputs)
 
   return predict
 

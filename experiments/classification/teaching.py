@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from compress import distill, train
 from compress.data import ImageDataset, Scaling
 from compress.errors import InputError
+from experiments.classification import evaluation
 from experiments.classification.networks import Classifier
 from experiments.classification.tuning import (
   Tuning,
@@ -389,13 +389,9 @@ def look_at_all(
   Raises:
     InputError: the teacher has not one of the features.
   """
-  compiled = jax.jit(_looking(teacher.network.apply, dict(features or {})))
-  images, parts = scaling(dataset.images), []
-  for start in range(0, len(images), batch):
-    part = images[start : start + batch]
-    filled = np.pad(part, ((0, batch - len(part)), (0, 0), (0, 0), (0, 0)))
-    parts.append(jax.device_get(compiled(teacher.variables, filled)))
-  return jax.tree.map(lambda *x: np.concatenate(x)[: len(images)], *parts)
+  look = _looking(teacher.network.apply, dict(features or {}))
+  predict = evaluation.make_predictor(look, scaling=scaling, batch=batch)
+  return predict(teacher.variables, dataset.images)
 
 
 def _looking(apply, names):

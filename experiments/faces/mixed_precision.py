@@ -151,7 +151,7 @@ def run(
   original = networks_lib.embed(reference, faces.test.images).sum(axis=1)
 
   make = functools.partial(
-    _judged, settings, network, inputs, faces.test.images, output, rules
+    _judged, network, inputs, faces.test.images, output, rules
   )
   budgets = []
   for bits in settings.budgets:
@@ -271,10 +271,9 @@ def _inputs(settings, network, faces, output, rules) -> np.ndarray:
 
 
 def _judged(
-  settings, network, inputs, photographs, output, rules, name, recipe
+  network, inputs, photographs, output, rules, name, recipe
 ) -> Judged:
   """Quantizes, stores, reads back and embeds, unless that was done before."""
-  del settings
   folder = output / 'networks' / name.replace(',', '').replace(' ', '_')
   record, path = folder / 'entry.json', folder / 'network.safetensors'
   if not record.is_file():
