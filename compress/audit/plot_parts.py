@@ -8,13 +8,17 @@ matplotlib `Figure` objects: no pyplot, no global state; the same input gives
 the same bytes.
 """
 
+import base64
+import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from compress.audit import entries
 
+SMALL = 64  # pixels a side, below which an image is not smoothed
 NAME = 34  # most characters of a name in a legend
 
 
@@ -25,6 +29,14 @@ class Plot(NamedTuple):
   svg: str
   caption: str
   alt: str
+
+
+def png(image: np.ndarray) -> str:
+  """An image uint8 [H, W, 1 or 3] as PNG in base64."""
+  buffer = io.BytesIO()
+  plain = image[..., 0] if image.shape[-1] == 1 else image
+  Image.fromarray(plain).save(buffer, format='PNG')
+  return base64.b64encode(buffer.getvalue()).decode()
 
 
 def numbers(values: Any) -> np.ndarray:

@@ -3,8 +3,6 @@
 Each gives a `Plot` for `compress.audit.write_report`'s `figures`.
 """
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 
 import matplotlib
@@ -13,7 +11,6 @@ from matplotlib import ticker
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
-from PIL import Image
 
 from compress.audit import numerals, plot_axes, plot_parts, plot_style
 from compress.audit.plot_parts import Plot
@@ -23,7 +20,6 @@ from compress.errors import InputError
 _DIVERGING = LinearSegmentedColormap.from_list(
   'loss-gain', ['#d55e00', '#f7f7f5', '#0072b2']
 )
-_SMALL = 64  # pixels a side, below which an image is enlarged by repetition
 _SIDE = 76  # width of an image on the page
 
 
@@ -147,11 +143,12 @@ def image_rows(
     )
     for i, image in enumerate(shown):
       style = ''
-      if max(images.shape[1:3]) < _SMALL:
+      if max(images.shape[1:3]) < plot_parts.SMALL:
         style = ' style="image-rendering: pixelated"'
       parts.append(
         f'<image x="{i * (_SIDE + 4)}" y="{top + 18}" width="{_SIDE}" '
-        f'height="{height}"{style} href="data:image/png;base64,{_png(image)}"/>'
+        f'height="{height}"{style} href="data:image/png;base64,'
+        f'{plot_parts.png(image)}"/>'
       )
     top += height + 30
     widest = max(widest, len(shown) * (_SIDE + 4) - 4)
@@ -250,13 +247,6 @@ def _empty(width: float, height: float) -> Figure:
   FigureCanvasSVG(figure)
   figure.patch.set_alpha(0)
   return figure
-
-
-def _png(image: np.ndarray) -> str:
-  buffer = io.BytesIO()
-  plain = image[..., 0] if image.shape[-1] == 1 else image
-  Image.fromarray(plain).save(buffer, format='PNG')
-  return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _escaped(text: str) -> str:

@@ -4,8 +4,6 @@ Pure functions from the dictionary that `compress.audit.report` describes to
 text; nothing here touches a file but the templates.
 """
 
-import base64
-import io
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +11,6 @@ from typing import Any
 
 import jinja2
 import numpy as np
-from PIL import Image
 
 from compress.audit import (
   accuracies,
@@ -23,6 +20,7 @@ from compress.audit import (
   headline,
   numerals,
   plot_accuracy,
+  plot_parts,
   plot_scores,
   plots,
   runtime_tables,
@@ -34,7 +32,6 @@ from compress.errors import InputError
 
 _MOST_NOTES = 30
 _MOST_PHOTOS = 14
-_SMALL = 64  # pixels a side, below which an image is not smoothed
 _TEMPLATES = pathlib.Path(__file__).parent / 'templates'
 _RESERVED_CURVES = ('scores', 'training')
 
@@ -252,11 +249,8 @@ def _photos(images: np.ndarray | None) -> list[tuple[str, bool]]:
   chosen = np.linspace(0, len(images) - 1, n).round().astype(int) if n else ()
   encoded = []
   for i in chosen:
-    image = images[i, :, :, 0] if images.shape[3] == 1 else images[i]
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format='PNG')
-    text = base64.b64encode(buffer.getvalue()).decode()
-    encoded.append((text, max(image.shape) < _SMALL))
+    small = max(images.shape[1:3]) < plot_parts.SMALL
+    encoded.append((plot_parts.png(images[i]), small))
   return encoded
 
 

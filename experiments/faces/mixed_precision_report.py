@@ -80,7 +80,11 @@ def make_report(
       ('mixed', budget.mixed, budget.loss[1]),
     )
   ]
-  rows = [_compare(budget, test, original, protocol) for budget in budgets]
+  eers = [one['verification']['eer'] for one in variants]
+  rows = [
+    _compare(budget, pair, test, original, protocol)
+    for budget, *pair in zip(budgets, eers[::2], eers[1::2], strict=True)
+  ]
   report = {
     'study': 'mixed_precision',
     'title': 'Bits for every layer, and one number for all',
@@ -115,7 +119,7 @@ def make_report(
   return report, [_front(front, budgets)]
 
 
-def _compare(budget, test, original, protocol) -> dict[str, Any]:
+def _compare(budget, eers, test, original, protocol) -> dict[str, Any]:
   """The mixed network against the uniform one of its bytes."""
   pair = budget.uniform.embeddings, budget.mixed.embeddings
   found = judge.judge(pair[1], test, protocol, pair[0])
@@ -125,7 +129,6 @@ def _compare(budget, test, original, protocol) -> dict[str, Any]:
   means = np.array([gains[test.identities == p].mean() for p in people])
   half = stats.t.ppf(0.975, len(means) - 1) * stats.sem(means)
   mean = float(means.mean())
-  eers = [judge.judge(x, test, protocol)['verification']['eer'] for x in pair]
   return {
     'bits': budget.bits,
     'bytes': [x.bytes['packed'] for x in (budget.uniform, budget.mixed)],
