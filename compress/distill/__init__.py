@@ -73,6 +73,7 @@ from compress.distill.gap import (
 from compress.distill.gap import fidelity_divergence as fidelity_divergence
 from compress.distill.gap import share_won_back as share_won_back
 from compress.distill.gap import teacher_student_gap as teacher_student_gap
+from compress.distill.gather import gather_batch as gather_batch
 from compress.distill.heads import arcface_logits as arcface_logits
 from compress.distill.heads import arcface_loss as arcface_loss
 from compress.distill.heads import cosface_logits as cosface_logits

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import optax
 
 from compress.distill.embedding import normalize
+from compress.distill.gather import gather_batch
 from compress.errors import InputError
 
 # False positive rates 1e-1 .. 1e-6, as "one negative in n is accepted".
@@ -179,10 +180,7 @@ def ekd_terms(
   chex.assert_equal_shape_prefix([student, teacher, labels], 1)
   chex.assert_shape([state.student, state.teacher], (len(one_in),))
   teacher = jax.lax.stop_gradient(teacher)
-  if axis_name is not None:
-    student, teacher, labels = jax.lax.all_gather(
-      (student, teacher, labels), axis_name, tiled=True
-    )
+  student, teacher, labels = gather_batch((student, teacher, labels), axis_name)
   s, t = _similarities(student), _similarities(teacher)
   positive, negative = _pair_masks(labels)
   positives = jnp.sum(positive, dtype=jnp.int32)

@@ -187,14 +187,13 @@ def make_loss(
     `(params, carried, batch, key) -> (loss, (carried, metrics))`: `params`
     {'params', 'extra'}, `carried` {'collections', 'memory', 'teacher'}, batches
     as of `make_batches`. A batch with 'teacher', a `View`, is not looked at by
-    the teacher.
+    the teacher. With an axis name the loss is that of the global batch.
   """
   places = dict.fromkeys(x for x, _ in features.values())
   learn = distill.tap_features(network.learn, [*places])
   look = _looking(teacher.apply, {k: y for k, (_, y) in features.items()})
 
   def loss_fn(params, carried, batch, key, *, axis_name=None):
-    del axis_name
     variables = {'params': params['params'], **carried['collections']}
     (logits, collections), found = learn(variables, batch['images'])
     ours = View(logits, {k: found[x] for k, (x, _) in features.items()})
@@ -202,11 +201,13 @@ def make_loss(
     if theirs is None:
       theirs = look(carried['teacher'], batch['images'])
     labels = batch['labels']
-    lesson = Lesson(
-      labels, batch['indices'], key, params['extra'], carried['memory']
+    ours, theirs, labels, indices = distill.gather_batch(
+      (ours, theirs, labels, batch['indices']), axis_name
     )
+    lesson = Lesson(labels, indices, key, params['extra'], carried['memory'])
     value, memory = loss(ours, theirs, lesson)
-    right = (logits.argmax(axis=-1).astype(labels.dtype) == labels).mean()
+    answers = ours.logits.argmax(axis=-1).astype(labels.dtype)
+    right = (answers == labels).mean()
     carried = {**carried, 'collections': collections, 'memory': memory}
     return value, (carried, {'accuracy': right})
 

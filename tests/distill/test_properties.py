@@ -1,7 +1,8 @@
 """What every loss of features and logits keeps, whatever it compares.
 
 Equal networks, compiled and eager values, half precision, seeds side by side,
-images of no contrast, and a teacher that no gradient reaches.
+images of no contrast, a teacher that no gradient reaches, and the global batch
+inside `shard_map`.
 """
 
 import functools
@@ -10,10 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from compress import distill
 
-BATCH, PLACES, WIDTH, CLASSES = 6, 3, 4, 5
+BATCH, PLACES, WIDTH, CLASSES = 8, 3, 4, 5
 LABELS = jnp.arange(BATCH) % CLASSES
 
 
@@ -171,3 +174,43 @@ def test_seeds_side_by_side_are_seeds_alone(name):
   together = jax.jit(jax.vmap(loss))(students, teachers)
   alone = jnp.stack([loss(*pair) for pair in pairs])
   np.testing.assert_allclose(together, alone, rtol=5e-5, atol=1e-6)
+
+
+@every_loss
+def test_gathered_rows_give_the_loss_of_the_global_batch(name):
+  loss, student, teacher = _pair(name)
+  width = student.shape[-1]
+  weights = jnp.eye(width) + jnp.linspace(0.0, 0.5, width**2).reshape(
+    width, width
+  )
+
+  def step(weights, student, teacher, axis_name=None):
+    def value(weights):
+      ours = jnp.einsum('...i,ij->...j', student, weights)
+      return loss(*distill.gather_batch((ours, teacher), axis_name))
+
+    return jax.value_and_grad(value)(weights)
+
+  def shard(*arrays):
+    value, slope = step(*arrays, 'data')
+    return value[None], jax.lax.pmean(slope, 'data')
+
+  mapped = jax.shard_map(
+    shard,
+    mesh=jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,)),
+    in_specs=(P(), P('data'), P('data')),
+    out_specs=(P('data'), P()),
+    check_vma=False,
+  )
+  values, slope = jax.jit(mapped)(weights, student, teacher)
+  value, expected = jax.jit(step)(weights, student, teacher)
+  assert np.abs(expected).max() > 0
+  np.testing.assert_allclose(values, jnp.full(8, value), rtol=2e-5, atol=1e-6)
+  np.testing.assert_allclose(
+    slope, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max()
+  )
+
+
+def test_without_an_axis_nothing_is_gathered():
+  rows = {'a': jnp.ones((2, 3))}
+  assert distill.gather_batch(rows, None) is rows

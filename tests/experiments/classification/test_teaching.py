@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from compress import models
+from compress import distill, models
 from compress.errors import InputError
 from experiments.classification import networks, teaching
 from experiments.classification.tuning import Tuning
@@ -154,3 +154,62 @@ def test_views_of_augmented_images_cannot_be_kept():
       tuning=dataclasses.replace(TUNING, shift=1),
       views=teaching.View(np.zeros((64, 3)), {}),
     )
+
+
+def test_inside_a_mapped_axis_the_loss_is_that_of_the_global_batch():
+  """Pairs of images on two devices count, and memory is the same on both."""
+
+  def apply(variables, images):
+    return images.reshape(len(images), -1) @ variables['params']['kernel']
+
+  linear = networks.Classifier(
+    'linear', apply, lambda v, x: (apply(v, x), {}), None, (2, 2, 1), 3
+  )
+
+  def loss(student, teacher, lesson):
+    value = distill.similarity_loss(student.logits, teacher.logits)
+    memory = lesson.memory.at[lesson.indices].add(1)
+    return value + distill.cross_entropy(student.logits, lesson.labels), memory
+
+  loss_fn = teaching.make_loss(linear, linear, loss=loss, features={})
+  keys = jax.random.split(jax.random.key(0), 3)
+  params = {
+    'params': {'kernel': jax.random.normal(keys[0], (4, 3))},
+    'extra': {},
+  }
+  carried = {
+    'collections': {},
+    'memory': jnp.zeros(8, jnp.int32),
+    'teacher': {'params': {'kernel': jax.random.normal(keys[1], (4, 3))}},
+  }
+  batch = {
+    'images': jax.random.normal(keys[2], (8, 2, 2, 1)),
+    'labels': jnp.arange(8) % 3,
+    'indices': jnp.arange(8),
+  }
+
+  def step(params, carried, batch, axis_name=None):
+    return jax.value_and_grad(loss_fn, has_aux=True)(
+      params, carried, batch, None, axis_name=axis_name
+    )
+
+  (value, (after, metrics)), slope = step(params, carried, batch)
+  np.testing.assert_array_equal(after['memory'], jnp.ones(8, jnp.int32))
+  halves = jax.tree.map(lambda x: x.reshape((2, 4, *x.shape[1:])), batch)
+  mapped = jax.vmap(
+    functools.partial(step, axis_name='data'),
+    in_axes=(None, None, 0),
+    axis_name='data',
+  )
+  (values, (afters, several)), slopes = mapped(params, carried, halves)
+  np.testing.assert_allclose(values, jnp.full(2, value), rtol=1e-5)
+  np.testing.assert_array_equal(afters['memory'], jnp.ones((2, 8), jnp.int32))
+  np.testing.assert_allclose(
+    several['accuracy'], jnp.full(2, metrics['accuracy'])
+  )
+  np.testing.assert_allclose(
+    slopes['params']['kernel'].mean(0),
+    slope['params']['kernel'],
+    rtol=1e-4,
+    atol=1e-6,
+  )
