@@ -85,3 +85,13 @@ from compress.synthesize.subsampling import subsample_fakes as subsample_fakes
 from compress.synthesize.subsampling import (
   train_density_ratio as train_density_ratio,
 )
+from compress.synthesize.vicinal import Vicinity as Vicinity
+from compress.synthesize.vicinal import draw_vicinal as draw_vicinal
+from compress.synthesize.vicinal import hard_weights as hard_weights
+from compress.synthesize.vicinal import (
+  rule_of_thumb_noise as rule_of_thumb_noise,
+)
+from compress.synthesize.vicinal import (
+  rule_of_thumb_radius as rule_of_thumb_radius,
+)
+from compress.synthesize.vicinal import soft_weights as soft_weights

@@ -6,7 +6,9 @@ arXiv:2104.03164, first of its stages; the others are in `subsampling`. The
 paper trains BigGAN for classes and CcGAN for numbers. Here: the hinge loss
 (Lim and Ye 2017, arXiv:1705.02894; Miyato et al. 2018, arXiv:1802.05957), a
 projection discriminator with spectral norm, a generator of three convolutions.
-A number is a condition like a class, without CcGAN's vicinal losses.
+With `GanSettings.vicinity` conditions are numbers, and the discriminator learns
+from vicinal estimates (CcGAN, see `vicinal`). A number enters the networks as
+it is; CcGAN's embedding of numbers by a network of its own is left out.
 
 Notation: N images [N, H, W, C], scaled as the classifier's are; conditions
 [N, K] float, one-hot or numbers.
@@ -28,22 +30,33 @@ from compress.synthesize.generators import (
   ProjectionDiscriminator,
 )
 from compress.synthesize.steps import run_steps
+from compress.synthesize.vicinal import Vicinity, draw_vicinal
 
 Tree = Any
 
 
-def hinge_discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
+def hinge_discriminator_loss(
+  real: jax.Array,
+  fake: jax.Array,
+  *,
+  weights: tuple[jax.Array, jax.Array] | None = None,
+) -> jax.Array:
   """What the discriminator minimises: both scores at least 1 from 0.
 
   Args:
     real: scores of real images, [B].
     fake: scores of fakes, [B].
+    weights: of the real images and of the fakes, each [B], 0..1, such as
+      `vicinal.draw_vicinal` gives; means are over B whatever they add up to.
 
   Returns:
-    Float32 scalar >= 0: `mean max(0, 1 - real) + mean max(0, 1 + fake)`.
+    Float32 scalar >= 0: `mean w max(0, 1 - real) + mean w max(0, 1 + fake)`.
   """
   real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
-  return jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + fake).mean()
+  terms = jax.nn.relu(1 - real), jax.nn.relu(1 + fake)
+  if weights is not None:
+    terms = tuple(w * term for w, term in zip(weights, terms, strict=True))
+  return terms[0].mean() + terms[1].mean()
 
 
 def hinge_generator_loss(fake: jax.Array) -> jax.Array:
@@ -69,6 +82,8 @@ class GanSettings:
     steps: updates of each.
     learning_rate: of the generator's Adam (beta1 0, beta2 0.9).
     discriminator_rate: of the discriminator's.
+    vicinity: what counts as near, for conditions that are numbers; None for
+      classes, and for numbers that are met exactly.
 
   Raises:
     InputError: a number out of range.
@@ -80,6 +95,7 @@ class GanSettings:
   steps: int = 4000
   learning_rate: float = 2e-4
   discriminator_rate: float = 4e-4
+  vicinity: Vicinity | None = None
 
   def __post_init__(self):
     rates = (self.learning_rate, self.discriminator_rate)
@@ -123,13 +139,15 @@ def train_conditional_gan(
   """Trains a GAN on real images; fakes lie between their ends.
 
   A step draws real images with replacement and makes a fake of each one's
-  condition; the discriminator moves first. On scikit-learn's digits, 1200
+  condition; the discriminator moves first. With a vicinity a step draws
+  targets instead, judges a real image and a fake of nearby numbers at each,
+  and then moves the generator at the targets. On scikit-learn's digits, 1200
   steps at 1e-3 for both with a width and a code of 16 give fakes of which a
   ResNet-20 takes 98 % for the class asked for.
 
   Args:
     images: float32 [N, H, W, C].
-    conditions: float32 [N, K].
+    conditions: float32 [N, K]; numbers, [N, 1], are best scaled to 0..1.
     key: random key.
     settings: how; `GanSettings()` by default.
     progress: show a bar.
@@ -139,7 +157,7 @@ def train_conditional_gan(
     The generator.
 
   Raises:
-    InputError: arrays of other shapes.
+    InputError: arrays of other shapes, or a vicinity for other than numbers.
     FloatingPointError: a loss is not finite.
   """
   images, conditions = np.asarray(images), np.asarray(conditions)
@@ -149,6 +167,8 @@ def train_conditional_gan(
       'right is [N, H, W, C] and [N, K]'
     )
   settings = settings or GanSettings()
+  draw, order = _drawing(conditions, settings)
+  images, conditions = images[order], conditions[order]
   ends = (float(images.min()), float(images.max()))
   generator = ImageGenerator(images.shape[1:], settings.width, ends)
   discriminator = ProjectionDiscriminator(settings.width)
@@ -174,11 +194,11 @@ def train_conditional_gan(
       variables, images, conditions, train=True, mutable=['batch_stats']
     )
 
-  def judged(params, judge, real, fake, some):
+  def judged(params, judge, real, fake, some, weights):
     variables = {**judge, 'params': params}
     ours, moved = score(variables, real, some)
     theirs, moved = score({**variables, **moved}, fake, some)
-    loss = hinge_discriminator_loss(ours, theirs)
+    loss = hinge_discriminator_loss(ours, theirs, weights=weights)
     return loss, (moved, {'real': ours.mean(), 'fake': theirs.mean()})
 
   def fooled(params, made, judge, some, codes):
@@ -202,15 +222,15 @@ def train_conditional_gan(
   def step(images, conditions, state, key):
     made, judge, moments = state
     which, first, second = jax.random.split(key, 3)
-    rows = jax.random.randint(which, (settings.batch,), 0, len(images))
-    real, some = images[rows], conditions[rows]
+    rows, some, asked, weights = draw(conditions, which)
+    real = images[rows]
     shape = (settings.batch, settings.code_size)
     codes = jax.random.normal(first, shape)
     fake, _ = generator.apply(
-      made, some, codes, train=True, mutable=['batch_stats']
+      made, asked, codes, train=True, mutable=['batch_stats']
     )
     (loss, (moved, metrics)), grads = jax.value_and_grad(judged, has_aux=True)(
-      judge['params'], judge, real, fake, some
+      judge['params'], judge, real, fake, some, weights
     )
     judge, theirs = move(optimizers[1], grads, moments[1], {**judge, **moved})
     codes = jax.random.normal(second, shape)
@@ -233,6 +253,44 @@ def train_conditional_gan(
   return ConditionalGan(
     jax.jit(generator.apply), made, settings.code_size, history
   )
+
+
+def _drawing(conditions, settings):
+  """How a step draws, and the order that images and conditions must have.
+
+  Returns:
+    `(conditions, key) -> (rows of real images, conditions that are judged at,
+    conditions that fakes are made for, weights)`, and rows of all images.
+  """
+  if settings.vicinity is None:
+
+    def draw_rows(conditions, key):
+      shape = (settings.batch,)
+      rows = jax.random.randint(key, shape, 0, len(conditions))
+      return rows, conditions[rows], conditions[rows], None
+
+    return draw_rows, slice(None)
+  if conditions.shape[1] != 1:
+    raise InputError(
+      f'conditions {list(conditions.shape)} with a vicinity; right are '
+      'numbers, [N, 1]'
+    )
+  numbers = conditions[:, 0]
+  vicinity = settings.vicinity.settled(numbers)
+  distinct = np.unique(numbers)
+
+  def draw_near(conditions, key):
+    found = draw_vicinal(
+      conditions[:, 0],
+      jnp.asarray(distinct),
+      key,
+      batch=settings.batch,
+      vicinity=vicinity,
+    )
+    targets, asked = found.targets[:, None], found.asked[:, None]
+    return found.rows, targets, asked, (found.real, found.fake)
+
+  return draw_near, np.argsort(numbers, kind='stable')
 
 
 def sample_gan(
