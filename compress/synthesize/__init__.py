@@ -16,6 +16,13 @@ from compress.synthesize.conditional_gan import sample_gan as sample_gan
 from compress.synthesize.conditional_gan import (
   train_conditional_gan as train_conditional_gan,
 )
+from compress.synthesize.density_ratio import DensityRatio as DensityRatio
+from compress.synthesize.density_ratio import (
+  softplus_ratio_loss as softplus_ratio_loss,
+)
+from compress.synthesize.density_ratio import (
+  train_density_ratio as train_density_ratio,
+)
 from compress.synthesize.generators import CodeDecoder as CodeDecoder
 from compress.synthesize.generators import ImageGenerator as ImageGenerator
 from compress.synthesize.generators import (
@@ -69,7 +76,6 @@ from compress.synthesize.soft_targets import (
 )
 from compress.synthesize.soft_targets import sample_features as sample_features
 from compress.synthesize.soft_targets import soft_labels as soft_labels
-from compress.synthesize.subsampling import DensityRatio as DensityRatio
 from compress.synthesize.subsampling import Subsampled as Subsampled
 from compress.synthesize.subsampling import accept_by_ratio as accept_by_ratio
 from compress.synthesize.subsampling import adjust_labels as adjust_labels
@@ -78,12 +84,9 @@ from compress.synthesize.subsampling import error_cutoff as error_cutoff
 from compress.synthesize.subsampling import (
   regression_errors as regression_errors,
 )
-from compress.synthesize.subsampling import (
-  softplus_ratio_loss as softplus_ratio_loss,
-)
 from compress.synthesize.subsampling import subsample_fakes as subsample_fakes
 from compress.synthesize.subsampling import (
-  train_density_ratio as train_density_ratio,
+  subsample_number_fakes as subsample_number_fakes,
 )
 from compress.synthesize.vicinal import Vicinity as Vicinity
 from compress.synthesize.vicinal import draw_vicinal as draw_vicinal

@@ -1,153 +1,28 @@
 """Which fakes of a conditional GAN a student learns from, and their labels.
 
 Ding, Wang, Xu, Wang and Welch 2021 (cGAN-KD), arXiv:2104.03164, after the GAN
-is trained. For every class:
+is trained. For every class, or every interval of numbers:
 
 1. rejection by density ratio (cDR-RS; Ding et al. 2021, arXiv:2103.11166): a
    fake x of class y stays with probability r(x|y) / M, where r is the ratio of
-   real to fake density in a network's features and M the largest seen;
+   real to fake density in a network's features (`density_ratio`) and M the
+   largest seen;
 2. the filter: of those, the share rho that the teacher errs least on;
 3. the adjustment: the label becomes what the teacher says.
 
-The ratio is learned with the softplus loss (Ding, Wang and Welch 2019,
-arXiv:1909.10670). In regression the error is absolute in place of the
-cross-entropy, and the label the teacher's number. Figures on the host are
-float64 NumPy.
+In regression the error is absolute in place of the cross-entropy, and the label
+the teacher's number. The reference code has one cut-off for all numbers, which
+is one interval here; with several no part of the range is filtered out because
+the teacher errs more there. Figures on the host are float64 NumPy.
 """
 
-import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
 from compress.errors import InputError
-from compress.synthesize.steps import run_steps
-
-Tree = Any
-
-
-class DensityRatio(nn.Module):
-  """A ratio of densities, from features and the condition; 5 dense layers.
-
-  The paper ends in a ReLU; a softplus here, which cannot die.
-
-  Attributes:
-    widths: of the hidden layers.
-  """
-
-  widths: Sequence[int] = (256, 128, 64, 32)
-
-  @nn.compact
-  def __call__(self, features: jax.Array, conditions: jax.Array) -> jax.Array:
-    """Maps [B, D] and [B, K] to ratios [B], above 0."""
-    x = jnp.concatenate([features, conditions], axis=1)
-    for i, width in enumerate(self.widths):
-      x = nn.relu(nn.Dense(width, name=f'fc{i}')(x))
-    return nn.softplus(nn.Dense(1, name='ratio')(x)).squeeze(1)
-
-
-def softplus_ratio_loss(
-  real: jax.Array, fake: jax.Array, *, penalty: float = 0.01
-) -> jax.Array:
-  """Learns a density ratio from samples of both densities.
-
-  `mean_fake(s(r) r - softplus(r)) - mean_real s(r)`, s the logistic function:
-  up to a constant the Bregman divergence of softplus, least where r is the
-  ratio of the real to the fake density. To it is added `penalty (mean_fake r -
-  1)^2`, since the true ratio has mean 1 over fakes.
-
-  Args:
-    real: ratios of real samples, [B].
-    fake: ratios of fakes, [B'].
-    penalty: lambda, 0 or more; 0.01 in cGAN-KD.
-
-  Returns:
-    Float32 scalar.
-  """
-  real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
-  loss = (jax.nn.sigmoid(fake) * fake - jax.nn.softplus(fake)).mean()
-  loss = loss - jax.nn.sigmoid(real).mean()
-  return loss + penalty * jnp.square(fake.mean() - 1)
-
-
-def train_density_ratio(
-  real: tuple[np.ndarray, np.ndarray],
-  fake: tuple[np.ndarray, np.ndarray],
-  key: jax.Array,
-  *,
-  steps: int = 2000,
-  batch: int = 128,
-  learning_rate: float = 1e-4,
-  penalty: float = 0.01,
-  progress: bool = True,
-  description: str | None = None,
-) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-  """Trains `DensityRatio` on the features of real images and of fakes.
-
-  Args:
-    real: features [N, D] of real images, and their conditions [N, K].
-    fake: features [M, D] of fakes, and the conditions they were made for.
-    key: random key.
-    steps: updates of Adam.
-    batch: real ones and fakes a step.
-    learning_rate: of Adam.
-    penalty: see `softplus_ratio_loss`.
-    progress: show a bar.
-    description: stands before the bar.
-
-  Returns:
-    `(features [B, D], conditions [B, K]) -> float64 [B]`, the ratio.
-
-  Raises:
-    FloatingPointError: the loss is not finite.
-  """
-  network = DensityRatio()
-  optimizer = optax.adam(learning_rate)
-
-  def loss_fn(params, real, fake):
-    ratios = [network.apply({'params': params}, *x) for x in (real, fake)]
-    loss = softplus_ratio_loss(*ratios, penalty=penalty)
-    return loss, {'loss': loss, 'fake_ratio': ratios[1].mean()}
-
-  @jax.jit
-  def step(real, fake, state, key):
-    params, moments = state
-
-    def some(key, arrays):
-      rows = jax.random.randint(key, (batch,), 0, len(arrays[0]))
-      return tuple(array[rows] for array in arrays)
-
-    keys = jax.random.split(key)
-    grads, metrics = jax.grad(loss_fn, has_aux=True)(
-      params, some(keys[0], real), some(keys[1], fake)
-    )
-    with jax.numpy_dtype_promotion('standard'):
-      updates, moments = optimizer.update(grads, moments, params)
-    return (optax.apply_updates(params, updates), moments), metrics
-
-  real, fake = (jax.tree.map(jnp.asarray, tuple(x)) for x in (real, fake))
-  first, later = jax.random.split(key)
-  params = network.init(first, *(x[:1] for x in real))['params']
-  (params, _), _ = run_steps(
-    functools.partial(step, real, fake),
-    (params, optimizer.init(params)),
-    later,
-    steps=steps,
-    progress=progress,
-    description=description or 'density ratio',
-  )
-  apply = jax.jit(network.apply)
-
-  def ratio(features, conditions):
-    found = apply({'params': params}, features, conditions)
-    return np.asarray(found, np.float64)
-
-  return ratio
 
 
 def accept_by_ratio(
@@ -240,15 +115,16 @@ def adjust_labels(logits: np.ndarray) -> np.ndarray:
 
 
 class Subsampled(NamedTuple):
-  """The fakes that a student learns from.
+  """The fakes that a student learns from; a group is a class or an interval.
 
   Attributes:
     images: float32 [N, H, W, C].
-    labels: int32 [N], the teacher's.
-    conditions: int32 [N], the classes they were made for: as many of each.
-    bounds: float64 [K], M of each class.
-    cutoffs: float64 [K], the largest error of each class.
-    accepted: float64 [K], share of the candidates that the ratio let pass.
+    labels: [N], the teacher's: int32 classes or float32 numbers.
+    conditions: [N], what they were made for, in the type of the labels: as
+      many of each group, one group after the other.
+    bounds: float64 [G], M of each group.
+    cutoffs: float64 [G], the largest error of each group.
+    accepted: float64 [G], share of the candidates that the ratio let pass.
   """
 
   images: np.ndarray
@@ -296,51 +172,156 @@ def subsample_fakes(
   Raises:
     InputError: of a class too few are left.
   """
-  kept = []
-  bounds, cutoffs, shares = np.zeros((3, classes))
-  for label in range(classes):
-    of_class = jax.random.fold_in(key, label)
 
-    def candidates(number, size, label=label, of_class=of_class):
-      first, second = jax.random.split(jax.random.fold_in(of_class, number))
-      conditions = np.full(size, label, np.int32)
+  def ask(label, size, key):
+    del key
+    return np.full(size, label, np.int32)
+
+  return _subsample(
+    [f'class {label}' for label in range(classes)],
+    ask,
+    draw,
+    ratio,
+    teacher,
+    key,
+    errors_of=class_errors,
+    labels_of=adjust_labels,
+    count=count,
+    rho=rho,
+    burn_in=burn_in,
+    batch=batch,
+    most=most,
+  )
+
+
+def subsample_number_fakes(
+  draw: Callable[[np.ndarray, jax.Array], np.ndarray],
+  ratio: Callable[[np.ndarray, np.ndarray], np.ndarray],
+  teacher: Callable[[np.ndarray], np.ndarray],
+  key: jax.Array,
+  *,
+  edges: Sequence[float],
+  count: int,
+  rho: float = 0.7,
+  burn_in: int = 5000,
+  batch: int = 256,
+  most: int = 100,
+) -> Subsampled:
+  """Draws, rejects, filters and labels fakes, interval by interval.
+
+  As `subsample_fakes` with an interval for a class: its fakes are made for
+  numbers uniform in it, and it has an M and a cut-off of its own.
+
+  Args:
+    draw: `(numbers float32 [B], key) -> images float32 [B, H, W, C]`.
+    ratio: `(images, numbers float32 [B]) -> [B]`, the density ratio.
+    teacher: `images -> numbers [B]` in the unit of the edges.
+    key: random key.
+    edges: ends of the intervals, rising; G + 1 for G intervals.
+    count: fakes of an interval that are wanted.
+    rho: see `error_cutoff`; the errors are absolute.
+    burn_in: fakes of an interval that are drawn for M and the cut-off.
+    batch: fakes at once.
+    most: candidates of an interval, in multiples of `count`, after which it is
+      given up.
+
+  Returns:
+    The fakes, `count` of each interval.
+
+  Raises:
+    InputError: edges that do not rise, or of an interval too few are left.
+  """
+  edges = np.asarray(edges, np.float64)
+  if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
+    raise InputError(
+      f'edges {edges.tolist()}; right are two numbers or more that rise'
+    )
+
+  def ask(interval, size, key):
+    low, high = edges[interval : interval + 2]
+    uniform = np.asarray(jax.random.uniform(key, (size,)), np.float64)
+    return (low + (high - low) * uniform).astype(np.float32)
+
+  return _subsample(
+    [
+      f'{low:g} to {high:g}'
+      for low, high in zip(edges, edges[1:], strict=False)
+    ],
+    ask,
+    draw,
+    ratio,
+    teacher,
+    key,
+    errors_of=regression_errors,
+    labels_of=lambda outputs: np.asarray(outputs, np.float32),
+    count=count,
+    rho=rho,
+    burn_in=burn_in,
+    batch=batch,
+    most=most,
+  )
+
+
+def _subsample(
+  groups,
+  ask,
+  draw,
+  ratio,
+  teacher,
+  key,
+  *,
+  errors_of,
+  labels_of,
+  count,
+  rho,
+  burn_in,
+  batch,
+  most,
+) -> Subsampled:
+  """Group by group; `ask(group, size, key)` gives the conditions of fakes."""
+  kept = []
+  bounds, cutoffs, shares = np.zeros((3, len(groups)))
+  for group, name in enumerate(groups):
+    of_group = jax.random.fold_in(key, group)
+
+    def candidates(number, size, group=group, of_group=of_group):
+      first, second = jax.random.split(jax.random.fold_in(of_group, number))
+      conditions = ask(group, size, jax.random.fold_in(second, 0))
       images = np.asarray(draw(conditions, first))
       draws = np.asarray(jax.random.uniform(second, (size,)))
-      return images, np.asarray(ratio(images, conditions)), draws
+      return images, conditions, np.asarray(ratio(images, conditions)), draws
 
     tried = [candidates(i, batch) for i in range(-(-burn_in // batch))]
-    images, ratios, draws = (
+    images, conditions, ratios, draws = (
       np.concatenate(x)[:burn_in] for x in zip(*tried, strict=True)
     )
     bound = float(ratios.max())
     passed, _ = accept_by_ratio(ratios, draws, bound=bound)
-    errors = class_errors(
-      teacher(images[passed]), np.full(passed.sum(), label, np.int32)
-    )
-    cutoffs[label] = error_cutoff(errors, rho=rho)
+    errors = errors_of(teacher(images[passed]), conditions[passed])
+    cutoffs[group] = error_cutoff(errors, rho=rho)
     found, drawn, accepted = [], 0, 0
-    while sum(map(len, found)) < count and drawn < most * count:
-      images, ratios, draws = candidates(len(tried) + drawn // batch, batch)
+    while sum(len(x[0]) for x in found) < count and drawn < most * count:
+      images, conditions, ratios, draws = candidates(
+        len(tried) + drawn // batch, batch
+      )
       passed, bound = accept_by_ratio(ratios, draws, bound=bound)
       drawn, accepted = drawn + batch, accepted + int(passed.sum())
-      errors = class_errors(teacher(images), np.full(batch, label, np.int32))
-      found.append(images[passed & (errors <= cutoffs[label])])
-    bounds[label], shares[label] = bound, accepted / max(drawn, 1)
-    images = np.concatenate(found)[:count]
+      errors = errors_of(teacher(images), conditions)
+      good = passed & (errors <= cutoffs[group])
+      found.append((images[good], conditions[good]))
+    bounds[group], shares[group] = bound, accepted / max(drawn, 1)
+    images, conditions = (
+      np.concatenate(x)[:count] for x in zip(*found, strict=True)
+    )
     if len(images) < count:
       raise InputError(
-        f'class {label}: {len(images)} of {drawn} fakes are left, {count} are '
-        'wanted; train the GAN longer, or ask for fewer'
+        f'{name}: {len(images)} of {drawn} fakes are left, {count} are wanted; '
+        'train the GAN longer, or ask for fewer'
       )
-    kept.append(images)
-  images = np.concatenate(kept)
+    kept.append((images, conditions))
+  images, conditions = (np.concatenate(x) for x in zip(*kept, strict=True))
   parts = range(0, len(images), batch)
-  logits = np.concatenate([teacher(images[i : i + batch]) for i in parts])
+  outputs = np.concatenate([teacher(images[i : i + batch]) for i in parts])
   return Subsampled(
-    images,
-    adjust_labels(logits),
-    np.repeat(np.arange(classes, dtype=np.int32), count),
-    bounds,
-    cutoffs,
-    shares,
+    images, labels_of(outputs), conditions, bounds, cutoffs, shares
   )

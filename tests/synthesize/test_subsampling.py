@@ -1,7 +1,6 @@
 """Rejection, filter and adjustment of fakes, each by its property."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -48,42 +47,6 @@ def test_the_filter_keeps_at_least_its_share(rho, kept):
 def test_another_share_is_refused(rho):
   with pytest.raises(InputError, match='rho is'):
     subsampling.error_cutoff([1.0], rho=rho)
-
-
-def test_the_loss_is_least_at_the_true_ratio():
-  real, fake = jnp.array([0.5, 0.3, 0.2]), jnp.array([0.2, 0.2, 0.6])
-  # A sample of each in exact proportion.
-  real_rows = np.repeat(np.arange(3), np.asarray(real * 10).round().astype(int))
-  fake_rows = np.repeat(np.arange(3), np.asarray(fake * 10).round().astype(int))
-
-  def loss(table):
-    return subsampling.softplus_ratio_loss(table[real_rows], table[fake_rows])
-
-  true = real / fake
-  np.testing.assert_allclose(jax.grad(loss)(true), 0, atol=1e-6)
-  for shift in (0.8, 1.2):
-    assert loss(true * shift) > loss(true)
-  shuffled = true[jnp.array([2, 0, 1])]
-  assert loss(shuffled) > loss(true)
-
-
-def test_a_network_learns_the_ratio():
-  rng = np.random.default_rng(0)
-  conditions = np.ones((2000, 1), np.float32)
-  real = rng.normal(0.5, 1, (2000, 1)).astype(np.float32)
-  fake = rng.normal(-0.5, 1, (2000, 1)).astype(np.float32)
-  ratio = subsampling.train_density_ratio(
-    (real, conditions),
-    (fake, conditions),
-    jax.random.key(0),
-    steps=300,
-    learning_rate=3e-3,
-    progress=False,
-  )
-  # N(.5, 1) over N(-.5, 1) at x is exp(x).
-  at = np.array([[-1.0], [0.0], [1.0]], np.float32)
-  found = ratio(at, np.ones((3, 1), np.float32))
-  np.testing.assert_allclose(found, np.exp(at[:, 0]), rtol=0.35)
 
 
 def draw(classes, key):
@@ -166,3 +129,68 @@ def test_a_class_without_enough_fakes_is_named():
       batch=50,
       most=4,
     )
+
+
+def draw_numbers(numbers, key):
+  """Fakes of 1 pixel: the number, and noise that grows with it."""
+  noise = np.asarray(jax.random.normal(key, (len(numbers),)))
+  return (numbers + 0.2 * numbers * noise)[:, None, None, None]
+
+
+def read_pixel(images):
+  return images[:, 0, 0, 0]
+
+
+@pytest.fixture(scope='module')
+def numbered():
+  return subsampling.subsample_number_fakes(
+    draw_numbers,
+    lambda images, numbers: np.exp(-np.abs(read_pixel(images) - numbers)),
+    read_pixel,
+    jax.random.key(0),
+    edges=(0.0, 1.0, 2.0, 4.0),
+    count=40,
+    rho=0.6,
+    burn_in=300,
+    batch=64,
+  )
+
+
+def test_as_many_fakes_of_each_interval_with_the_numbers_of_the_teacher(
+  numbered,
+):
+  assert numbered.images.shape == (120, 1, 1, 1)
+  asked = numbered.conditions.reshape(3, 40)
+  assert asked.dtype == numbered.labels.dtype == np.float32
+  for part, low, high in zip(asked, (0, 1, 2), (1, 2, 4), strict=True):
+    assert low <= part.min() and part.max() <= high
+    assert part.max() - part.min() > 0.8 * (high - low)
+  np.testing.assert_array_equal(numbered.labels, read_pixel(numbered.images))
+
+
+def test_every_interval_has_a_cutoff_of_its_own(numbered):
+  errors = np.abs(numbered.labels - numbered.conditions).reshape(3, 40)
+  assert (errors <= numbered.cutoffs[:, None]).all()
+  assert (np.diff(numbered.cutoffs) > 0).all()
+  assert numbered.cutoffs[2] > 3 * numbered.cutoffs[0]
+
+
+def test_an_interval_without_enough_fakes_and_edges_that_fall_are_named():
+  def subsample(edges):
+    return subsampling.subsample_number_fakes(
+      draw_numbers,
+      lambda images, numbers: np.arange(len(images)) == 0,
+      read_pixel,
+      jax.random.key(0),
+      edges=edges,
+      count=50,
+      burn_in=100,
+      batch=50,
+      most=4,
+    )
+
+  with pytest.raises(InputError, match='^0 to 0.5: '):
+    subsample((0, 0.5, 1))
+  for edges in ((0,), (1, 0), (0, 0)):
+    with pytest.raises(InputError, match='that rise'):
+      subsample(edges)

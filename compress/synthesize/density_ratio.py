@@ -1,0 +1,137 @@
+"""The ratio of real to fake density, learned in a network's features.
+
+Ding, Wang and Welch 2019, 'Subsampling Generative Adversarial Networks: Density
+Ratio Estimation in Feature Space with Softplus Loss', arXiv:1909.10670, with
+the condition beside the features as in cDR-RS (Ding et al. 2021,
+arXiv:2103.11166). What the ratio is for is in `subsampling`.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from compress.synthesize.steps import run_steps
+
+
+class DensityRatio(nn.Module):
+  """A ratio of densities, from features and the condition; 5 dense layers.
+
+  The paper ends in a ReLU; a softplus here, which cannot die.
+
+  Attributes:
+    widths: of the hidden layers.
+  """
+
+  widths: Sequence[int] = (256, 128, 64, 32)
+
+  @nn.compact
+  def __call__(self, features: jax.Array, conditions: jax.Array) -> jax.Array:
+    """Maps [B, D] and [B, K] to ratios [B], above 0."""
+    x = jnp.concatenate([features, conditions], axis=1)
+    for i, width in enumerate(self.widths):
+      x = nn.relu(nn.Dense(width, name=f'fc{i}')(x))
+    return nn.softplus(nn.Dense(1, name='ratio')(x)).squeeze(1)
+
+
+def softplus_ratio_loss(
+  real: jax.Array, fake: jax.Array, *, penalty: float = 0.01
+) -> jax.Array:
+  """Learns a density ratio from samples of both densities.
+
+  `mean_fake(s(r) r - softplus(r)) - mean_real s(r)`, s the logistic function:
+  up to a constant the Bregman divergence of softplus, least where r is the
+  ratio of the real to the fake density. To it is added `penalty (mean_fake r -
+  1)^2`, since the true ratio has mean 1 over fakes.
+
+  Args:
+    real: ratios of real samples, [B].
+    fake: ratios of fakes, [B'].
+    penalty: lambda, 0 or more; 0.01 in cGAN-KD.
+
+  Returns:
+    Float32 scalar.
+  """
+  real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
+  loss = (jax.nn.sigmoid(fake) * fake - jax.nn.softplus(fake)).mean()
+  loss = loss - jax.nn.sigmoid(real).mean()
+  return loss + penalty * jnp.square(fake.mean() - 1)
+
+
+def train_density_ratio(
+  real: tuple[np.ndarray, np.ndarray],
+  fake: tuple[np.ndarray, np.ndarray],
+  key: jax.Array,
+  *,
+  steps: int = 2000,
+  batch: int = 128,
+  learning_rate: float = 1e-4,
+  penalty: float = 0.01,
+  progress: bool = True,
+  description: str | None = None,
+) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+  """Trains `DensityRatio` on the features of real images and of fakes.
+
+  Args:
+    real: features [N, D] of real images, and their conditions [N, K].
+    fake: features [M, D] of fakes, and the conditions they were made for.
+    key: random key.
+    steps: updates of Adam.
+    batch: real ones and fakes a step.
+    learning_rate: of Adam.
+    penalty: see `softplus_ratio_loss`.
+    progress: show a bar.
+    description: stands before the bar.
+
+  Returns:
+    `(features [B, D], conditions [B, K]) -> float64 [B]`, the ratio.
+
+  Raises:
+    FloatingPointError: the loss is not finite.
+  """
+  network = DensityRatio()
+  optimizer = optax.adam(learning_rate)
+
+  def loss_fn(params, real, fake):
+    ratios = [network.apply({'params': params}, *x) for x in (real, fake)]
+    loss = softplus_ratio_loss(*ratios, penalty=penalty)
+    return loss, {'loss': loss, 'fake_ratio': ratios[1].mean()}
+
+  @jax.jit
+  def step(real, fake, state, key):
+    params, moments = state
+
+    def some(key, arrays):
+      rows = jax.random.randint(key, (batch,), 0, len(arrays[0]))
+      return tuple(array[rows] for array in arrays)
+
+    keys = jax.random.split(key)
+    grads, metrics = jax.grad(loss_fn, has_aux=True)(
+      params, some(keys[0], real), some(keys[1], fake)
+    )
+    with jax.numpy_dtype_promotion('standard'):
+      updates, moments = optimizer.update(grads, moments, params)
+    return (optax.apply_updates(params, updates), moments), metrics
+
+  real, fake = (jax.tree.map(jnp.asarray, tuple(x)) for x in (real, fake))
+  first, later = jax.random.split(key)
+  params = network.init(first, *(x[:1] for x in real))['params']
+  (params, _), _ = run_steps(
+    functools.partial(step, real, fake),
+    (params, optimizer.init(params)),
+    later,
+    steps=steps,
+    progress=progress,
+    description=description or 'density ratio',
+  )
+  apply = jax.jit(network.apply)
+
+  def ratio(features, conditions):
+    found = apply({'params': params}, features, conditions)
+    return np.asarray(found, np.float64)
+
+  return ratio
