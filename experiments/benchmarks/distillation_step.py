@@ -13,6 +13,7 @@ Columns: plain_ms, teacher_ms, step_ms, medians; overhead, the median over
 rounds.
 """
 
+import functools
 import pathlib
 import time
 
@@ -54,6 +55,7 @@ def measure(
   from experiments.classification import (
     distillation_methods,
     distillation_networks,
+    distillation_stages,
     teaching,
   )
 
@@ -62,15 +64,19 @@ def measure(
     known = ', '.join(distillation_methods.METHODS)
     raise InputError(f'--method={unknown[0]}: right would be one of {known}')
   names = distillation_networks.parse_pair(pair)
-  teacher, student = (
-    distillation_networks.make_network(
-      name, image_shape=(size, size, 3), classes=10
-    )
-    for name in names
-  )
+
+  @functools.cache
+  def networks(subclasses):
+    return [
+      distillation_networks.make_network(
+        name, image_shape=(size, size, 3), classes=10, subclasses=subclasses
+      )
+      for name in names
+    ]
+
   shapes = [
     distillation_networks.feature_shapes(*x)
-    for x in zip(names, (teacher, student), strict=True)
+    for x in zip(names, networks(1), strict=True)
   ]
   rng = np.random.default_rng(0)
   data = {
@@ -78,18 +84,19 @@ def measure(
     'labels': rng.integers(0, 10, batch).astype(np.int32),
     'indices': rng.permutation(_IMAGES)[:batch].astype(np.int32),
   }
-  setting = distillation_methods.Setting(
-    shapes=distillation_methods.Shapes(shapes[1], shapes[0]),
+  setting = distillation_stages.Setting(
+    shapes=distillation_stages.Shapes(shapes[1], shapes[0]),
     labels=np.arange(_IMAGES) % 10,
     classes=10,
     temperature=4.0,
     hard_weight=0.1,
   )
   optimizer = train.adam(1e-6)
-  start = student.init(jax.random.key(0))
-  variables = teacher.init(jax.random.key(1))
 
   def step_of(method):
+    teacher, student = networks(distillation_methods.METHODS[method].subclasses)
+    start = student.init(jax.random.key(0))
+    variables = teacher.init(jax.random.key(1))
     extra, stage = {}, None
     for stage in distillation_methods.METHODS[method].make(setting):
       fresh = stage.extra
@@ -118,6 +125,8 @@ def measure(
     jitted = jax.jit(train.make_step(loss_fn, optimizer), donate_argnums=0)
     return state, jitted.lower(state, given).compile(), given
 
+  teacher, _ = networks(1)
+  variables = teacher.init(jax.random.key(1))
   look = jax.jit(teacher.apply).lower(variables, data['images']).compile()
   steps = {name: step_of(name) for name in ('alone', *methods)}
   states = {name: state for name, (state, _, _) in steps.items()}

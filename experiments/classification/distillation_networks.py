@@ -139,13 +139,33 @@ def title(pair: str) -> str:
 
 
 def make_network(
-  name: str, *, image_shape: tuple[int, int, int], classes: int
+  name: str,
+  *,
+  image_shape: tuple[int, int, int],
+  classes: int,
+  subclasses: int = 1,
 ) -> Classifier:
-  """A classifier of `KNOWN`."""
+  """A classifier of `KNOWN`.
+
+  Args:
+    name: its key.
+    image_shape: rows, columns and channels of an image.
+    classes: K.
+    subclasses: logits of every class.
+
+  Returns:
+    The classifier.
+  """
   known = KNOWN[name]
   network = networks.from_module(
-    name, known.make(classes), image_shape=image_shape
+    name, known.make(classes * subclasses), image_shape=image_shape
   )
+  if subclasses > 1:
+    network = dataclasses.replace(
+      network,
+      classes=classes,
+      owners=distill.even_owners(classes=classes, subclasses=subclasses),
+    )
   if not known.depthwise:
     return network
   # On a CPU a step of MobileNet takes six times as long without.

@@ -21,7 +21,6 @@ from compress.errors import InputError
 from compress.packed import Dense, unpack_tree
 from experiments import folder as folder_lib
 from experiments.classification import (
-  distillation_methods,
   distillation_networks,
   distillation_report,
   evaluation,
@@ -31,11 +30,11 @@ from experiments.classification.distillation_methods import (
   ALONE,
   KD,
   METHODS,
-  Setting,
-  Shapes,
 )
 from experiments.classification.distillation_networks import KNOWN, PAIRS
+from experiments.classification.distillation_stages import Setting, Shapes
 from experiments.classification.images import load_splits, pool_images
+from experiments.classification.networks import Classifier
 from experiments.classification.teaching import Teacher
 from experiments.classification.training import train_classifier
 from experiments.classification.tuning import Tuning
@@ -167,11 +166,11 @@ class Study:
     self._folder = folder
     self._store = Store(folder / 'runs')
     self._scaling = data.pixel_scaling(splits.train)
-    self.network = functools.cache(self._make_network)
+    self._networks = functools.cache(self._make_network)
     self._predictor = functools.cache(self._make_predictor)
-    self.teacher = functools.cache(self._make_teacher)
+    self._teachers = functools.cache(self._make_teacher)
     self._teacher_answers = functools.cache(self._answer_by_teacher)
-    self._views = functools.lru_cache(1)(self._make_views)
+    self._views = functools.lru_cache(2)(self._make_views)
     self._own = functools.lru_cache(settings.seeds)(self._make_own)
     # Of a method, and of the student alone; the seeds share a compilation.
     self._teachings = functools.lru_cache(2)(self._make_teachings)
@@ -201,6 +200,14 @@ class Study:
       return str(error)
     return None
 
+  def network(self, name: str, subclasses: int = 1) -> Classifier:
+    """A network of `KNOWN`, with so many logits a class."""
+    return self._networks(name, subclasses)
+
+  def teacher(self, name: str, subclasses: int = 1) -> Teacher:
+    """A network of `KNOWN`, trained now unless that was done before."""
+    return self._teachers(name, subclasses)
+
   def figures(self, pair: str, method: str, seed: int) -> Figures:
     """What a student reached, trained now unless that was done before.
 
@@ -218,11 +225,19 @@ class Study:
       key, seed, lambda: self._judge(pair, self._taught(pair, method, seed))
     )
 
-  def teacher_figures(self, name: str) -> Figures:
-    """Accuracy of a teacher, in percent, and its size."""
-    teacher = self.teacher(name)
+  def teacher_figures(self, name: str, subclasses: int = 1) -> Figures:
+    """Accuracy of a teacher, in percent, and its size.
+
+    Args:
+      name: of the teacher.
+      subclasses: logits a class.
+
+    Returns:
+      'accuracy', 'params', 'macs'.
+    """
+    teacher = self.teacher(name, subclasses)
     judged = audit.classify(
-      self._teacher_answers(name), self.splits.test.labels
+      self._teacher_answers(name, subclasses), self.splits.test.labels
     )
     return {
       'accuracy': 100 * judged.top1,
@@ -236,15 +251,24 @@ class Study:
     cost = network.cost(jax.eval_shape(network.init, jax.random.key(0)))
     return cost.parameters, cost.macs
 
-  def _make_network(self, name):
+  def _make_network(self, name, subclasses):
     train = self.splits.train
     return distillation_networks.make_network(
-      name, image_shape=train.image_shape, classes=len(train.classes)
+      name,
+      image_shape=train.image_shape,
+      classes=len(train.classes),
+      subclasses=subclasses,
     )
 
-  def _make_teacher(self, name) -> Teacher:
-    network = self.network(name)
-    path = self._folder / 'teachers' / f'{name}.safetensors'
+  def _make_teacher(self, name, subclasses) -> Teacher:
+    network = self.network(name, subclasses)
+    loss, title = distill.cross_entropy, name
+    if subclasses > 1:
+      title = f'{name}_of_{subclasses}_subclasses'
+      loss = functools.partial(
+        distill.subclass_teacher_loss, owners=network.owners
+      )
+    path = self._folder / 'teachers' / f'{title}.safetensors'
     if path.is_file():
       variables = unpack_tree(encode.load(path).tree)
       return Teacher(network, jax.tree.map(jnp.asarray, variables))
@@ -258,8 +282,9 @@ class Study:
       scaling=self._scaling,
       tuning=tuning,
       seed=0,
+      loss=loss,
       progress=self._progress,
-      description=f'teacher {name}',
+      description=f'teacher {title}',
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     encode.save(path, jax.tree.map(Dense, found.variables))
@@ -275,10 +300,10 @@ class Study:
       ),
     )
 
-  def _make_views(self, name):
+  def _make_views(self, name, subclasses):
     """Of all features: a pair's methods use them one after the other."""
     return teaching.look_at_all(
-      self.teacher(name),
+      self.teacher(name, subclasses),
       self.splits.train,
       scaling=self._scaling,
       features=KNOWN[name].features,
@@ -301,21 +326,21 @@ class Study:
       }
       found.append(
         teaching.make_teaching(
-          self.network(student),
+          self.network(student, known.subclasses),
           self.splits.train,
-          teacher=self.teacher(teacher),
+          teacher=self.teacher(teacher, known.subclasses),
           loss=stage.loss,
           scaling=self._scaling,
           tuning=tuning,
           features=features,
-          views=self._views(teacher) if keep else None,
+          views=self._views(teacher, known.subclasses) if keep else None,
         )
       )
     return list(zip(stages, found, strict=True))
 
   def _taught(self, pair, method, seed) -> Teacher:
     _, student = distillation_networks.parse_pair(pair)
-    network = self.network(student)
+    network = self.network(student, METHODS[method].subclasses)
     start = network.init(jax.random.key(1000 + seed))
     variables, extra = start, {}
     for i, (stage, one) in enumerate(self._teachings(pair, method)):
@@ -338,25 +363,24 @@ class Study:
     )
     return jnp.asarray(views.logits)
 
-  def _make_predictor(self, name):
-    return evaluation.make_predictor(
-      self.network(name).apply, scaling=self._scaling
-    )
+  def _make_predictor(self, network):
+    return evaluation.make_predictor(network.answer, scaling=self._scaling)
 
-  def _answers(self, name, found: Teacher) -> np.ndarray:
-    return self._predictor(name)(found.variables, self.splits.test.images)
+  def _answers(self, found: Teacher) -> np.ndarray:
+    predict = self._predictor(found.network)
+    return predict(found.variables, self.splits.test.images)
 
   def _judge(self, pair, student: Teacher) -> Figures:
     labels = self.splits.test.labels
-    teacher, name = distillation_networks.parse_pair(pair)
-    answers = self._answers(name, student)
+    teacher, _ = distillation_networks.parse_pair(pair)
+    answers = self._answers(student)
     judged = audit.classify(answers, labels)
     if not np.isfinite(answers).all():
       raise InputError(
         f'{pair}: a student diverged; a lower --learning_rate may help'
       )
     gap = distill.teacher_student_gap(
-      answers, self._teacher_answers(teacher), labels
+      answers, self._teacher_answers(teacher, 1), labels
     )
     repeated = gap.shared_errors
     return {
@@ -366,8 +390,8 @@ class Study:
       'divergence': gap.divergence,
     }
 
-  def _answer_by_teacher(self, name):
-    return self._answers(name, self.teacher(name))
+  def _answer_by_teacher(self, name, subclasses):
+    return self._answers(self.teacher(name, subclasses))
 
 
 @functools.cache
@@ -375,7 +399,7 @@ def _shapes(name, network):
   return distillation_networks.feature_shapes(name, network)
 
 
-def _setting(tuning, train, teacher, student) -> distillation_methods.Setting:
+def _setting(tuning, train, teacher, student) -> Setting:
   return Setting(
     shapes=Shapes(student=_shapes(*student), teacher=_shapes(*teacher)),
     labels=train.labels,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress import graph, models
+from compress import distill, graph, models
 from compress.errors import InputError
 
 MAKERS = {
@@ -41,6 +41,8 @@ class Classifier:
     init: `key -> variables`.
     image_shape: rows, columns and channels of an image.
     classes: K.
+    owners: the class of every logit where there are more than K; None where
+      there are as many.
   """
 
   name: str
@@ -49,6 +51,17 @@ class Classifier:
   init: Callable[[jax.Array], Any]
   image_shape: tuple[int, int, int]
   classes: int
+  owners: tuple[int, ...] | None = None
+
+  def class_logits(self, logits: jax.Array) -> jax.Array:
+    """Logits of the classes, [B, K], from those that `apply` gives."""
+    if self.owners is None:
+      return logits
+    return distill.fold_subclasses(logits, self.owners)
+
+  def answer(self, variables: Any, images: jax.Array) -> jax.Array:
+    """`apply`, with one logit a class."""
+    return self.class_logits(self.apply(variables, images))
 
   def cost(self, variables: Any) -> graph.Cost:
     """Parameters and multiply-adds of one image, counted on shapes."""

@@ -206,8 +206,8 @@ def make_loss(
     )
     lesson = Lesson(labels, indices, key, params['extra'], carried['memory'])
     value, memory = loss(ours, theirs, lesson)
-    answers = ours.logits.argmax(axis=-1).astype(labels.dtype)
-    right = (answers == labels).mean()
+    answers = network.class_logits(ours.logits).argmax(axis=-1)
+    right = (answers.astype(labels.dtype) == labels).mean()
     carried = {**carried, 'collections': collections, 'memory': memory}
     return value, (carried, {'accuracy': right})
 

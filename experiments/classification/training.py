@@ -66,6 +66,7 @@ def make_trainer(
   scaling: Scaling,
   tuning: Tuning,
   compressor: Compressor | None = None,
+  loss: Callable[[jax.Array, jax.Array], jax.Array] = distill.cross_entropy,
   teacher: Callable[[jax.Array], jax.Array] | None = None,
   penalty: Callable[[Any], jax.Array] | None = None,
   after_update: Callable[..., train.TrainState] | None = None,
@@ -84,6 +85,7 @@ def make_trainer(
     compressor: the network computes with `compressor.apply(params, state)`, and
       `compressor.update` follows every update of the optimizer with `step`, the
       number of updates before it, and the gradients of `params`.
+    loss: `(logits, labels) -> scalar` where there is no teacher.
     teacher: `images -> logits [B, K]` on the scaled, augmented images; the loss
       is then `distill.hinton_loss`. Its weights become constants of the step.
     penalty: `params -> scalar` in nats, added to the loss; `params` are those
@@ -96,7 +98,7 @@ def make_trainer(
   """
   method = identity() if compressor is None else compressor
   steps = tuning.steps(len(dataset))
-  loss_fn = _make_loss(network, method, tuning, teacher, penalty)
+  loss_fn = _make_loss(network, method, tuning, loss, teacher, penalty)
   optimizer = make_optimizer(tuning, steps)
 
   def follow(state, *, grads, key):
@@ -228,6 +230,7 @@ def train_classifier(
   seed: int,
   compressor: Compressor | None = None,
   state: State | None = None,
+  loss: Callable[[jax.Array, jax.Array], jax.Array] = distill.cross_entropy,
   teacher: Callable[[jax.Array], jax.Array] | None = None,
   penalty: Callable[[Any], jax.Array] | None = None,
   after_update: Callable[..., train.TrainState] | None = None,
@@ -248,6 +251,7 @@ def train_classifier(
     compressor: as in `make_trainer`.
     state: the compressor's state at the start; by default its `init`. A state
       of the same shapes shares the compilation of a trainer.
+    loss: as in `make_trainer`.
     teacher: as in `make_trainer`.
     penalty: as in `make_trainer`.
     after_update: as in `make_trainer`.
@@ -266,6 +270,7 @@ def train_classifier(
     scaling=scaling,
     tuning=tuning,
     compressor=compressor,
+    loss=loss,
     teacher=teacher,
     penalty=penalty,
     after_update=after_update,
@@ -281,7 +286,7 @@ def train_classifier(
   )
 
 
-def _make_loss(network, method, tuning, teacher, penalty):
+def _make_loss(network, method, tuning, loss, teacher, penalty):
   def loss_fn(params, carried, batch, key, *, axis_name=None):
     del key, axis_name
     state = State(params['learned'], carried['compressor'])
@@ -291,21 +296,22 @@ def _make_loss(network, method, tuning, teacher, penalty):
     )
     labels = batch['labels']
     if teacher is None:
-      loss = distill.cross_entropy(logits, labels)
+      value = loss(logits, labels)
     else:
-      loss = distill.hinton_loss(
+      value = distill.hinton_loss(
         logits,
         teacher(batch['images']),
         labels,
         temperature=tuning.temperature,
         hard_weight=tuning.hard_weight,
       )
-    right = (logits.argmax(axis=-1).astype(labels.dtype) == labels).mean()
+    answers = network.class_logits(logits).argmax(axis=-1)
+    right = (answers.astype(labels.dtype) == labels).mean()
     metrics = {'accuracy': right}
     if penalty is not None:
       metrics['penalty'] = penalty(params['params'])
-      loss = loss + metrics['penalty']
-    return loss, ({**carried, 'collections': collections}, metrics)
+      value = value + metrics['penalty']
+    return value, ({**carried, 'collections': collections}, metrics)
 
   return loss_fn
 

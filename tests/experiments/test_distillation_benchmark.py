@@ -15,7 +15,7 @@ from tests.experiments import command_line
 from tests.experiments.command_line import assert_refused
 
 STUDY = 'distillation_benchmark'
-METHODS = ('AT', 'FSP', 'self')
+METHODS = ('AT', 'FSP', 'self', 'subclasses')
 start = functools.partial(command_line.start, STUDY, '--smoke')
 
 
@@ -62,6 +62,7 @@ def test_a_run_and_its_resumption(tmp_path):
     'alone',
     'KD',
     'self',
+    'subclasses',
     'AT',
     'FSP',
   ]
@@ -73,6 +74,7 @@ def test_a_run_and_its_resumption(tmp_path):
     'alone',
     'KD',
     'self',
+    'subclasses',
     'AT',
     'FSP',
   ]
@@ -80,6 +82,8 @@ def test_a_run_and_its_resumption(tmp_path):
   gain = dict((row[0], row[3]) for row in pair['rows'])
   accuracy = {x['method']: x['accuracy']['mean'] for x in report['variants']}
   np.testing.assert_allclose(gain['AT'], accuracy['AT'] - accuracy['KD'])
+  (note,) = [x for x in report['notes'] if x.startswith('Subclasses have')]
+  assert '2 logits a class: ResNet-20 of 4-8-16 ' in note
   page = (output / 'report.html').read_text()
   assert 'id="gain-over-kd"' in page
   teacher = output / 'teachers' / 'resnet20_thin.safetensors'

@@ -7,7 +7,7 @@ import pytest
 
 from compress import distill
 from compress.errors import InputError
-from experiments.classification import distillation_methods as methods
+from experiments.classification import distillation_stages as stages
 from experiments.classification.distillation_methods import METHODS
 from experiments.classification.teaching import Lesson, View
 
@@ -23,8 +23,8 @@ def _shapes(width):
 
 
 def _setting(student=4, teacher=6):
-  return methods.Setting(
-    shapes=methods.Shapes(_shapes(student), _shapes(teacher)),
+  return stages.Setting(
+    shapes=stages.Shapes(_shapes(student), _shapes(teacher)),
     labels=np.arange(IMAGES) % CLASSES,
     classes=CLASSES,
     temperature=4.0,
@@ -40,6 +40,16 @@ def _view(shapes, seed):
       name: jax.random.normal(next(keys), (BATCH, *shape))
       for name, shape in shapes.items()
     },
+  )
+
+
+def _split(view, subclasses):
+  """Every logit made several, which differ."""
+  if subclasses == 1:
+    return view
+  spread = jnp.tile(jnp.arange(float(subclasses)), CLASSES)[None]
+  return view._replace(
+    logits=jnp.repeat(view.logits, subclasses, axis=1) + spread
   )
 
 
@@ -67,8 +77,10 @@ def _stages(name, setting):
 def test_stages_have_finite_losses_and_slopes(name):
   setting = _setting(teacher=4 if name == 'FSP' else 6)
   theirs = _view(setting.shapes.teacher, 1)
+  theirs = _split(theirs, METHODS[name].subclasses)
   for stage, extra in _stages(name, setting):
     ours = _view(setting.shapes.student, 0)
+    ours = _split(ours, METHODS[name].subclasses)
     # What a stage does not name it does not see.
     ours, seen = (
       View(x.logits, {k: x.features[k] for k in stage.features})
