@@ -1,6 +1,6 @@
 r"""Teaches students by every loss there is, and says which beat plain KD.
 
-Five pairs of teacher and student, of the same and of different families; 23
+Four pairs of teacher and student, of the same and of different families; 24
 ways to teach beside the student alone; 3 seeds; about an hour. The weights of
 all losses are those of the RepDistiller benchmark, for all pairs the same: none
 is tuned more than another. The report has a table a pair, one over all, and a
@@ -40,8 +40,8 @@ _PAIR = flags.DEFINE_multi_string(
   'pair',
   None,
   'teacher:student; repeat the flag for several. Networks: resnet20, '
-  'resnet20_thin, resnet8, resnet8_thin, wrn10_2, wrn10_thin, mobilenet_thin. '
-  'Default: five pairs.',
+  'resnet20_thin, resnet8, resnet8_thin, wrn10_2, wrn10_thin, mobilenet, '
+  'mobilenet_thin. Default: four pairs.',
 )
 _METHOD = flags.DEFINE_multi_string(
   'method',

@@ -102,15 +102,16 @@ KNOWN = {
   'resnet8_thin': _resnet(8, _NARROW),
   'wrn10_2': _wide(10, (32, 64, 128)),
   'wrn10_thin': _wide(10, _NARROW),
+  'mobilenet': _mobile(16, (16, 32, 32, 64, 64)),
   'mobilenet_thin': _mobile(4, (8, 16, 16, 32, 32)),
 }
 PAIRS = (
   'resnet20:resnet8_thin',
   'wrn10_2:wrn10_thin',
-  'resnet20:mobilenet_thin',
   'wrn10_2:resnet8_thin',
-  'resnet20_thin:resnet8_thin',
+  'resnet20:mobilenet',
 )
+SMALLEST_PAIR = 'resnet20_thin:resnet8_thin'
 
 
 def parse_pair(text: str) -> tuple[str, str]:

@@ -62,7 +62,7 @@ _CONVENTIONS = [
   'to it. It means little where KD gains nothing.',
   'Resolved means that a 95 % t-interval of the paired differences, over pairs '
   'and seeds, does not hold zero. Students of one teacher are not independent, '
-  'and 23 comparisons make one false alarm likely.',
+  'and two dozen comparisons make one false alarm likely.',
 ]
 
 

@@ -31,7 +31,11 @@ from experiments.classification.distillation_methods import (
   KD,
   METHODS,
 )
-from experiments.classification.distillation_networks import KNOWN, PAIRS
+from experiments.classification.distillation_networks import (
+  KNOWN,
+  PAIRS,
+  SMALLEST_PAIR,
+)
 from experiments.classification.distillation_stages import Setting, Shapes
 from experiments.classification.images import load_splits, pool_images
 from experiments.classification.networks import Classifier
@@ -92,10 +96,11 @@ class Settings:
 
   def smaller(self) -> 'Settings':
     """The same code on next to nothing."""
+    pairs = (SMALLEST_PAIR,) if self.pairs == PAIRS else self.pairs[-1:]
     return dataclasses.replace(
       self,
       images=64,
-      pairs=self.pairs[-1:],
+      pairs=pairs,
       seeds=1,
       tuning=dataclasses.replace(self.tuning, epochs=1, batch=16),
       teacher_epochs=1,
