@@ -14,7 +14,6 @@ for each image, mean over the batch. The numbers of channels may differ.
 import jax
 import jax.numpy as jnp
 
-from compress.distill.embedding import normalize
 from compress.distill.maps import match_places
 from compress.errors import InputError
 
@@ -51,15 +50,28 @@ def selectivity_loss(
       'more, and 0 or more'
     )
   student, teacher = match_places(student, jax.lax.stop_gradient(teacher))
-  ours, theirs = _samples(student), _samples(teacher)
+  ours, theirs = (
+    maps.reshape(len(maps), -1, maps.shape[-1]) for maps in (student, teacher)
+  )
+  products = [
+    jnp.einsum('bnc,bnd->bcd', a, b, precision='highest')
+    for a, b in ((ours, ours), (theirs, theirs), (ours, theirs))
+  ]
+  # Products are divided by the norms, which is less work than the maps.
+  s, t = (_inverse_norms(x) for x in products[:2])
 
-  def mean(a, b):
-    product = jnp.einsum('bnc,bnd->bcd', a, b, precision='highest')
-    return ((product + constant) ** int(degree)).mean()
+  def mean(product, rows, columns):
+    cosines = product * rows[:, :, None] * columns[:, None, :]
+    return ((cosines + constant) ** int(degree)).mean()
 
-  return mean(theirs, theirs) + mean(ours, ours) - 2 * mean(ours, theirs)
+  same, other, mixed = products
+  return mean(other, t, t) + mean(same, s, s) - 2 * mean(mixed, s, t)
 
 
-def _samples(maps):
-  """`[B, places, C]`, of unit norm over the places."""
-  return normalize(maps.reshape(len(maps), -1, maps.shape[-1]), axis=1)
+def _inverse_norms(products):
+  """`[B, C]` of the channels whose products are given; 0 for a norm of 0."""
+  squares = jnp.diagonal(products, axis1=1, axis2=2)
+  positive = squares > 0
+  return jnp.where(
+    positive, jax.lax.rsqrt(jnp.where(positive, squares, 1.0)), 0.0
+  )

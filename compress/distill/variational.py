@@ -113,21 +113,24 @@ def variational_loss(
   mean = student.astype(jnp.float32)
   if mean.ndim == teacher.ndim == 4:
     mean, teacher = match_places(mean, teacher)
+  places = math.prod(teacher.shape[1:-1])
+  # Rows, not maps: on a CPU their products take two thirds of the time.
+  mean = mean.reshape(-1, mean.shape[-1])
   for i, kernel in enumerate(params.kernels):
     if mean.shape[-1] != kernel.shape[0]:
       raise InputError(
-        f'features {list(mean.shape)} for a kernel {list(kernel.shape)}; right '
-        'are its input channels last'
+        f'features {list(student.shape)}, {mean.shape[-1]} channels for a '
+        f'kernel {list(kernel.shape)}; right are its input channels last'
       )
     mean = jax.nn.relu(mean) if i else mean
-    mean = jnp.einsum('...s,st->...t', mean, kernel.astype(jnp.float32))
+    mean = jnp.matmul(mean, kernel.astype(jnp.float32))
+  teacher = teacher.reshape(-1, teacher.shape[-1])
   if mean.shape != teacher.shape or params.spread.shape != teacher.shape[-1:]:
     raise InputError(
       f'a guess {list(mean.shape)} of {list(teacher.shape)}, variances '
       f'{list(params.spread.shape)}; right are the channels of the teacher'
     )
-  variance = jnp.expand_dims(
-    learned_variance(params), tuple(range(teacher.ndim - 1))
-  )
-  terms = (jnp.square(teacher - mean) / variance + jnp.log(variance)) / 2
-  return terms.mean() if reduction == 'reference' else terms.sum() / len(mean)
+  variance = learned_variance(params)
+  errors = jnp.square(teacher - mean).mean(axis=0)
+  terms = (errors / variance + jnp.log(variance)) / 2
+  return terms.mean() if reduction == 'reference' else places * terms.sum()
