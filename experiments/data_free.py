@@ -2,11 +2,12 @@ r"""Distils and quantizes a classifier without data, beside doing it with data.
 
 A teacher is trained on real images. Then inputs are made from it alone: matched
 to its BatchNorms, impressions of classes and of answers, soft-targeted, by
-KegNet's generators; beside them stand real images and noise. From the inputs of
+KegNet's generators; beside them stand real images, noise, and chosen fakes of a
+conditional GAN (cGAN-KD), which needs the real images once. From the inputs of
 each kind a student learns the teacher's answers, with the student alone and
 plain distillation as controls; and on each the teacher is calibrated for 8, 6
 and 4 bits. By default: a ResNet-20 and a ResNet-8 on scikit-learn's digits, 3
-seeds, about a quarter of an hour on two cores. The output folder gets
+seeds, about twenty minutes on two cores. The output folder gets
 report.html, report.md, report.json, the inputs, a file a network, and so what
 an interrupted run needs to continue: the same command resumes.
 
@@ -24,7 +25,7 @@ with 8 and 6 bits it does not matter what it is calibrated on.
 
 Methods: Cai et al. 2020, arXiv:2001.00281; Yin et al. 2020, arXiv:1912.08795;
 Nayak et al. 2019, arXiv:1905.08114; Wang 2021, arXiv:2104.04868; Yoo et al.
-2019 (KegNet, NeurIPS).
+2019 (KegNet, NeurIPS); Ding et al. 2021 (cGAN-KD), arXiv:2104.03164.
 
 Exit status: 0 done, 2 bad input (one line says what), 1 a fault of the program.
 """
@@ -36,19 +37,10 @@ from absl import flags
 from compress.errors import InputError
 from experiments import cli
 from experiments.classification import flags as classifier_flags
+from experiments.classification.data_free_kinds import KINDS
 
 flags.adopt_module_key_flags(classifier_flags)
 
-KINDS = (
-  'real',
-  'deep_inversion',
-  'batch_norm',
-  'class_impressions',
-  'data_impressions',
-  'soft_targets',
-  'kegnet',
-  'noise',
-)
 _BITS = (*range(2, 9), 16)
 
 _TEACHER = flags.DEFINE_string(
@@ -76,6 +68,12 @@ _STEP_SIZE = flags.DEFINE_float(
 _GENERATORS = flags.DEFINE_integer('generators', 2, 'Of KegNet.', 1)
 _GENERATOR_STEPS = flags.DEFINE_integer(
   'generator_steps', 250, 'Updates of each generator.', 1
+)
+_GAN_STEPS = flags.DEFINE_integer(
+  'gan_steps', 1200, 'Updates of the conditional GAN of cgan_kd.', 1
+)
+_GAN_WIDTH = flags.DEFINE_integer(
+  'gan_width', 16, 'Channels of its networks; more for larger images.', 1
 )
 _BITWIDTHS = flags.DEFINE_list(
   'bits',
@@ -164,6 +162,8 @@ def main() -> None:
       generators=_GENERATORS.value,
       generator_steps=_GENERATOR_STEPS.value,
       generator_batch=_BATCH.value,
+      gan_steps=_GAN_STEPS.value,
+      gan_width=_GAN_WIDTH.value,
       temperature=_TEMPERATURE.value,
     ),
     tuning=Tuning(

@@ -1,4 +1,4 @@
-"""Inputs of a trained classifier, real ones and those made without data.
+"""Inputs of a trained classifier: real ones, fakes, and those without data.
 
 Every kind gives as many images, float32 as the network sees them. Those that
 are moved down a loss begin as normal noise, stay within the range of pixels,
@@ -6,7 +6,9 @@ and take as many steps of one size, whatever the loss: no kind is tuned more
 than another. The asked labels are what an image was made for, where it was.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -15,20 +17,11 @@ import numpy as np
 
 from compress import graph, synthesize
 from compress.data import ImageDataset, Scaling
+from experiments.classification import data_free_fakes
+from experiments.classification.data_free_kinds import KINDS
+from experiments.classification.data_free_teaching import make_answers
 from experiments.classification.networks import Classifier
 
-REAL, NOISE = 'real', 'noise'
-KINDS = (
-  REAL,
-  'deep_inversion',
-  'batch_norm',
-  'class_impressions',
-  'data_impressions',
-  'soft_targets',
-  'kegnet',
-  NOISE,
-)
-NEED_BATCH_NORM = ('deep_inversion', 'batch_norm')
 IMPRESSION_TEMPERATURE = 20.0
 BATCH_NORM_WEIGHT = 0.1
 TOTAL_VARIATION_WEIGHT = 0.01
@@ -43,7 +36,11 @@ class Making(NamedTuple):
     learning_rate: of these, in units of scaled pixels.
     generators: of KegNet.
     generator_steps: updates of each.
-    generator_batch: images a step of these.
+    generator_batch: images a step of these, and of the GAN.
+    gan_steps: updates of the conditional GAN.
+    gan_width: channels of its networks.
+    ratio_steps: updates of its density ratio.
+    burn_in: fakes of a class that tell which are chosen.
     temperature: of soft targets, that of the distillation.
   """
 
@@ -53,6 +50,10 @@ class Making(NamedTuple):
   generators: int = 2
   generator_steps: int = 250
   generator_batch: int = 64
+  gan_steps: int = 1200
+  gan_width: int = 16
+  ratio_steps: int = 1000
+  burn_in: int = 512
   temperature: float = 4.0
 
 
@@ -62,10 +63,12 @@ class Inputs(NamedTuple):
   Attributes:
     images: float32 [N, H, W, C].
     asked: int32 [N], the class each was made for; None for images without one.
+    figures: what else there is to say of how they were made.
   """
 
   images: np.ndarray
   asked: np.ndarray | None
+  figures: Mapping[str, float] = MappingProxyType({})
 
 
 class Maker:
@@ -100,10 +103,11 @@ class Maker:
     Returns:
       The inputs.
     """
-    key = jax.random.fold_in(jax.random.key(seed), KINDS.index(kind))
+    key = jax.random.fold_in(jax.random.key(seed), KINDS[kind].stream)
     makers: dict[str, Callable[..., Inputs]] = {
-      REAL: self._real,
-      NOISE: self._noise,
+      'real': self._real,
+      'noise': self._noise,
+      'cgan_kd': self._cgan_kd,
       'batch_norm': self._batch_norm,
       'deep_inversion': self._deep_inversion,
       'class_impressions': self._class_impressions,
@@ -121,6 +125,35 @@ class Maker:
     rows = np.asarray(rows)
     images = self._scaling(self._dataset.images[rows])
     return Inputs(images, self._dataset.labels[rows])
+
+  @functools.cached_property
+  def _answers(self):
+    return make_answers(data_free_fakes.tap_last(self._network))
+
+  def _cgan_kd(self, variables, key) -> Inputs:
+    """Fakes of a GAN that learns from the training images and labels."""
+    making = self._making
+    return Inputs(
+      *data_free_fakes.make_fakes(
+        functools.partial(self._answers, variables),
+        self._scaling(self._dataset.images),
+        self._dataset.labels,
+        key,
+        classes=self._network.classes,
+        count=making.images,
+        settings=synthesize.GanSettings(
+          code_size=data_free_fakes.CODE_SIZE,
+          width=making.gan_width,
+          batch=making.generator_batch,
+          steps=making.gan_steps,
+          learning_rate=data_free_fakes.GAN_RATE,
+          discriminator_rate=data_free_fakes.GAN_RATE,
+        ),
+        ratio_steps=making.ratio_steps,
+        burn_in=making.burn_in,
+        progress=self._progress,
+      )
+    )
 
   def _noise(self, variables, key) -> Inputs:
     """Every pixel normal, of the training images' mean and variance."""
@@ -268,7 +301,8 @@ def describe_inputs(
     'confidence', mean largest probability in percent; 'classes', how many
     classes the answers amount to, the exponential of the entropy of how often
     each is the answer; 'batch_norm_gap', root mean square over all channels of
-    the gap of batch means to those stored, in deviations (where there are any).
+    the gap of batch means to those stored, in deviations (where there are any);
+    and the inputs' own figures.
   """
   tapped = jax.jit(graph.tap_batch_norms(network.apply))
   logits, norms = tapped(variables, jnp.asarray(inputs.images))
@@ -281,6 +315,7 @@ def describe_inputs(
   found = {
     'confidence': 100 * float(q.max(1).mean()),
     'classes': float(np.exp(-(share * np.log(share)).sum())),
+    **inputs.figures,
   }
   if inputs.asked is not None:
     found['as_asked'] = 100 * float((answers == inputs.asked).mean())

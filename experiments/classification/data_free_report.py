@@ -8,6 +8,7 @@ import numpy as np
 
 from compress import audit
 from experiments.classification import data_free_words as words
+from experiments.classification.data_free_kinds import KINDS
 from experiments.classification.data_free_words import METHODS, TITLES
 
 CONTROLS = ('alone', 'plain')
@@ -110,6 +111,7 @@ def student_table(found) -> dict[str, Any]:
       [
         TITLES[who],
         {'alone': 'labels', 'plain': 'labels and answers'}.get(who, 'answers'),
+        _photographs(who),
         _spread(own),
         None if who == 'alone' else _spread(own - alone),
         None if who == 'plain' else _spread(own - plain),
@@ -121,10 +123,12 @@ def student_table(found) -> dict[str, Any]:
     'title': 'Students, by the inputs that they were taught on',
     'note': 'Means over seeds ± sample standard deviation; differences are of '
     'the same seed. Agreement: test images that student and teacher put into '
-    'the same class, right or wrong.',
+    'the same class, right or wrong. Real images: what they were needed for, '
+    'beyond the training of the teacher.',
     'columns': [
       'Inputs',
       'Learned from',
+      'Real images',
       {'heading': 'Accuracy', 'unit': 'test, %', 'digits': 1},
       {'heading': 'Against alone', **gain},
       {'heading': 'Against plain', **gain},
@@ -148,14 +152,14 @@ def twin_table(study, found) -> dict[str, Any]:
   """
   float32 = _accuracies(found.teacher)
   widths = study.settings.bits
-  rows = [['float32', *([_spread(float32), None] * len(widths))]]
+  rows = [['float32', None, *([_spread(float32), None] * len(widths))]]
   for kind in study.settings.kinds:
-    row = [TITLES[kind]]
+    row = [TITLES[kind], _photographs(kind)]
     for bits in widths:
       own = _accuracies(found.twins[kind, bits])
       row += [_spread(own), _spread(own - float32)]
     rows.append(row)
-  columns: list[Any] = ['Calibrated on']
+  columns: list[Any] = ['Calibrated on', 'Real images']
   for bits in widths:
     name = f'w{bits}a{bits}'
     columns += [
@@ -185,6 +189,7 @@ def input_table(found) -> dict[str, Any]:
   rows = [
     [
       TITLES[kind],
+      _photographs(kind),
       *(
         _spread([run[key] for run in runs], digits) if key in runs[0] else None
         for key, digits in keys.items()
@@ -201,6 +206,7 @@ def input_table(found) -> dict[str, Any]:
     'deviations.',
     'columns': [
       'Inputs',
+      'Real images',
       {'heading': 'As asked', 'unit': '%', 'digits': 1},
       {'heading': 'Confidence', 'unit': 'mean, %', 'digits': 1},
       {'heading': 'Classes', 'unit': 'effective', 'digits': 1},
@@ -221,16 +227,15 @@ def figures(study, found, pictures: Mapping[str, np.ndarray]):
   Returns:
     Figures for `audit.write_report`.
   """
+  kinds, widths = study.settings.kinds, study.settings.bits
   drawn = [
     audit.image_rows(
       'inputs',
       {TITLES[kind]: images for kind, images in pictures.items()},
       most=_SHOWN,
-      caption='The first inputs of every kind, of the first seed. KegNet’s '
-      'and noise exceed the range of pixels and are stretched to it.',
+      caption=_caption(kinds),
     )
   ]
-  kinds, widths = study.settings.kinds, study.settings.bits
   float32 = _accuracies(found.teacher)
   gaps = np.array(
     [
@@ -253,6 +258,22 @@ def figures(study, found, pictures: Mapping[str, np.ndarray]):
     )
   )
   return drawn
+
+
+def _caption(kinds) -> str:
+  text = 'The first inputs of every kind, of the first seed.'
+  wide = [TITLES[kind] for kind in kinds if not KINDS[kind].in_range]
+  if wide:
+    text += (
+      f' Images of {" and ".join(wide)} exceed the range of pixels and are '
+      'stretched to it.'
+    )
+  return text
+
+
+def _photographs(who: str) -> str:
+  """What a kind, or a control, needs real images for."""
+  return 'all' if who in CONTROLS else KINDS[who].photographs or 'none'
 
 
 def _accuracies(runs: Sequence[Mapping[str, Any]]) -> np.ndarray:
@@ -307,7 +328,8 @@ def _warnings(study) -> list[str]:
     found.append('A smoke run: one seed, one step. The figures say nothing.')
   elif settings.seeds < 3:
     found.append(f'{settings.seeds} seed(s): too few to tell kinds apart.')
-  absent = [TITLES[k] for k in ('real', 'noise') if k not in settings.kinds]
+  controls = [kind for kind in KINDS if KINDS[kind].control]
+  absent = [TITLES[k] for k in controls if k not in settings.kinds]
   if absent:
     found.append(f'Controls that were not run: {", ".join(absent)}.')
   return found

@@ -1,9 +1,10 @@
 """The study of inputs without data: what is made, taught, quantized and kept.
 
 For every seed a teacher is trained on real images. Then inputs of every kind
-are made from it. From each a student learns the teacher's answers, and on each
-the teacher's activation ranges are calibrated for quantization after training.
-Inputs, networks and figures that are finished are not made again.
+are made from it; those of cGAN-KD need the real images too. From each a student
+learns the teacher's answers, and on each the teacher's activation ranges are
+calibrated for quantization after training. Inputs, networks and figures that
+are finished are not made again.
 """
 
 import dataclasses
@@ -28,12 +29,8 @@ from experiments.classification import (
   evaluation,
 )
 from experiments.classification import networks as networks_lib
-from experiments.classification.data_free_inputs import (
-  KINDS,
-  NEED_BATCH_NORM,
-  Inputs,
-  Making,
-)
+from experiments.classification.data_free_inputs import Inputs, Making
+from experiments.classification.data_free_kinds import KINDS
 from experiments.classification.data_free_twins import Twins
 from experiments.classification.images import load_splits
 from experiments.classification.training import train_classifier
@@ -53,7 +50,7 @@ class Settings:
     data_path: folder of the set's own files, None to use what is prepared.
     teacher: a key of `networks.MAKERS`.
     student: another.
-    kinds: of inputs, some of `data_free_inputs.KINDS`.
+    kinds: of inputs, some of `data_free_kinds.KINDS`.
     bits: widths of the quantized teachers.
     seeds: runs of everything.
     making: of inputs.
@@ -68,7 +65,7 @@ class Settings:
   data_path: str | None = None
   teacher: str = 'cifar_resnet20'
   student: str = 'cifar_resnet8'
-  kinds: tuple[str, ...] = KINDS
+  kinds: tuple[str, ...] = tuple(KINDS)
   bits: tuple[int, ...] = (8, 6, 4)
   seeds: int = 3
   making: Making = Making()
@@ -86,7 +83,15 @@ class Settings:
       seeds=1,
       bits=self.bits[-1:],
       making=self.making._replace(
-        images=32, steps=1, generators=1, generator_steps=1, generator_batch=8
+        images=32,
+        steps=1,
+        generators=1,
+        generator_steps=1,
+        generator_batch=8,
+        gan_steps=1,
+        gan_width=4,
+        ratio_steps=1,
+        burn_in=16,
       ),
       tuning=dataclasses.replace(self.tuning, epochs=1, batch=32),
       calibration=32,
@@ -193,7 +198,7 @@ class Study:
     self._maker = data_free_inputs.Maker(
       self.teacher, splits.train, self._scaling, settings.making
     )
-    self._answers = data_free_teaching.make_answers(self.teacher)
+    self._answers = data_free_teaching.make_answers(self.teacher.apply)
     self._predict = {
       x.name: evaluation.make_predictor(x.apply, scaling=self._scaling)
       for x in (self.teacher, self.student)
@@ -250,14 +255,14 @@ class Study:
 
     Args:
       images: float32 [N, H, W, C], scaled.
-      kind: of them; what KegNet makes, and noise, is not within the range of
-        pixels and is stretched to it, image by image.
+      kind: of them; what is not within the range of pixels is stretched to
+        it, image by image.
 
     Returns:
       Uint8 [N, H, W, C].
     """
     shown = images * self._scaling.deviation + self._scaling.mean
-    if kind in ('kegnet', data_free_inputs.NOISE):
+    if not KINDS[kind].in_range:
       axes = (1, 2, 3)
       low = shown.min(axis=axes, keepdims=True)
       shown = shown - low
@@ -269,8 +274,8 @@ class Study:
     shapes = jax.eval_shape(self.teacher.init, jax.random.key(0))
     if graph.batch_norms(self.teacher.apply, shapes, image):
       return
-    for kind in NEED_BATCH_NORM:
-      if kind in self.settings.kinds:
+    for kind in self.settings.kinds:
+      if KINDS[kind].batch_norm:
         raise InputError(
           f'--teacher={self.teacher.name} has no BatchNorm, which '
           f'--inputs={kind} needs; name the other inputs, or another teacher'

@@ -91,25 +91,27 @@ def make_pupil(
 
 
 def make_answers(
-  network: Classifier, *, batch: int = 256
-) -> Callable[[Any, np.ndarray], np.ndarray]:
+  apply: Callable[[Any, jax.Array], Any], *, batch: int = 256
+) -> Callable[[Any, np.ndarray], Any]:
   """Compiles a network for float images.
 
   Args:
-    network: the network.
+    apply: `(variables, images) -> logits [B, K]`, or a tree of arrays [B, ...].
     batch: images at once; the last batch is filled up.
 
   Returns:
-    `(variables, float32 [N, H, W, C]) -> logits float32 [N, K]`, on the host.
+    `(variables, float32 [N, H, W, C]) -> float32 [N, K]`, on the host, N at
+    least 1; or the tree, of arrays [N, ...].
   """
-  compiled = jax.jit(network.apply)
+  compiled = jax.jit(apply)
 
   def answers(variables, images):
     parts = []
     for start in range(0, len(images), batch):
       part = images[start : start + batch]
       filled = np.resize(part, (batch, *part.shape[1:]))
-      parts.append(np.asarray(compiled(variables, filled))[: len(part)])
-    return np.concatenate(parts)
+      parts.append(jax.device_get(compiled(variables, filled)))
+    count = len(images)
+    return jax.tree.map(lambda *x: np.concatenate(x)[:count], *parts)
 
   return answers

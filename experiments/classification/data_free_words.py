@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from compress import audit
+from experiments.classification.data_free_fakes import RHO
+from experiments.classification.data_free_kinds import KINDS
 
 _ZEROQ = 'Cai et al., 2020, ZeroQ, arXiv:2001.00281'
 _ZSKD = (
@@ -21,6 +23,7 @@ TITLES = {
   'alone': 'student alone',
   'plain': 'plain distillation',
   'real': 'real images',
+  'cgan_kd': 'cGAN-KD',
   'deep_inversion': 'BatchNorm and classes',
   'batch_norm': 'BatchNorm-matched',
   'class_impressions': 'class impressions',
@@ -43,6 +46,15 @@ METHODS: dict[str, dict[str, str]] = {
   'real': {
     'summary': 'Control: real training images, as many as there are of the '
     'others, without their labels.'
+  },
+  'cgan_kd': {
+    'summary': 'Not without data: a conditional GAN learns from all real '
+    'training images and their labels, once. Of its fakes those are taken '
+    'that the density ratio in the teacher’s last features lets pass, and of '
+    'these the ones that the teacher errs least on; their labels are the '
+    'teacher’s answers.',
+    'paper': 'Ding et al., 2021, Distilling and Transferring Knowledge via '
+    'cGAN-generated Samples, arXiv:2104.03164',
   },
   'deep_inversion': {
     'summary': 'Images moved until the teacher sees a chosen class in them and '
@@ -104,7 +116,7 @@ def describe(study) -> list[str]:
   """
   settings, making = study.settings, study.settings.making
   tuning = settings.tuning
-  return [
+  texts = [
     f'The teacher, {study.teacher.name}, was trained on '
     f'{len(study.splits.train):,} images of {settings.dataset}. From it alone '
     f'{making.images} inputs of every kind were made. Those that are moved '
@@ -121,6 +133,18 @@ def describe(study) -> list[str]:
     'networks were written to files, read back, and judged on '
     f'{len(study.splits.test)} real images.',
   ]
+  if 'cgan_kd' in settings.kinds:
+    texts.insert(
+      1,
+      f'{TITLES["cgan_kd"]} alone is not made without data: its GAN took '
+      f'{making.gan_steps} steps on the training images and their labels. It '
+      'needs them once, and could then make any number of fakes; here there '
+      f'are as many as of others. {making.burn_in} fakes of a class set the '
+      f'bound of its density ratio and the cut-off that {100 * RHO:.0f} % of '
+      'the rest pass. The paper adds fakes to the real images; here a student '
+      'sees nothing else.',
+    )
+  return texts
 
 
 def summary(study, found) -> list[str]:
@@ -133,7 +157,7 @@ def summary(study, found) -> list[str]:
   Returns:
     One paragraph of the students, one of the quantized teachers.
   """
-  made = [k for k in study.settings.kinds if k not in ('real', 'noise')]
+  made = [k for k in study.settings.kinds if is_data_free(k)]
   alone, plain = (_told(found.students[k]) for k in ('alone', 'plain'))
   text = (
     f'The teacher classifies {_told(found.teacher)} % of the test images '
@@ -145,9 +169,14 @@ def summary(study, found) -> list[str]:
       f' Without any real image the student reaches '
       f'{_told(found.students[best])} % at best ({TITLES[best]})'
     )
-    others = [k for k in ('real', 'noise') if k in found.students]
-    told = [f'{_told(found.students[k])} % on {TITLES[k]}' for k in others]
+    controls = [k for k in study.settings.kinds if KINDS[k].control]
+    told = [f'{_told(found.students[k])} % on {TITLES[k]}' for k in controls]
     text += f'; {" and ".join(told)}.' if told else '.'
+  if 'cgan_kd' in found.students:
+    text += (
+      f' On fakes of a GAN that real images were needed for once '
+      f'({TITLES["cgan_kd"]}) it reaches {_told(found.students["cgan_kd"])} %.'
+    )
   texts = [text]
   low = min(study.settings.bits)
   kinds = {kind: found.twins[kind, low] for kind in study.settings.kinds}
@@ -163,6 +192,11 @@ def summary(study, found) -> list[str]:
     texts[-1] += ' Less calibration on real images, inputs of the other kinds '
     texts[-1] += f'give {_ranges(study, found)}.'
   return texts
+
+
+def is_data_free(kind: str) -> bool:
+  """Whether inputs are made from the teacher alone; noise is a control."""
+  return not (KINDS[kind].photographs or KINDS[kind].control)
 
 
 def _ranges(study, found) -> str:
@@ -208,11 +242,12 @@ def notes(study, found) -> list[str]:
     'taught on, which are not those of real images: part of what students '
     'lose without data is that.'
   )
+  texts += _chosen(found)
   texts += _unsure(found)
   low = [
     (kind, np.mean([run['as_asked'] for run in runs]))
     for kind, runs in found.inputs.items()
-    if 'as_asked' in runs[0] and kind != 'real'
+    if 'as_asked' in runs[0] and not KINDS[kind].control
   ]
   low = [f'{TITLES[kind]} {share:.0f} %' for kind, share in low if share < 90]
   if low:
@@ -222,6 +257,22 @@ def notes(study, found) -> list[str]:
       'have one class on top.'
     )
   return texts
+
+
+def _chosen(found) -> list[str]:
+  """How the fakes that students see compare with all of them."""
+  if 'cgan_kd' not in found.inputs:
+    return []
+  recognised, accepted = (
+    np.mean([run[key] for run in found.inputs['cgan_kd']])
+    for key in ('recognised', 'accepted')
+  )
+  return [
+    f'{TITLES["cgan_kd"]} is not made without data. Of the fakes of its GAN, '
+    f'before any was chosen, the teacher takes {recognised:.0f} % for the '
+    f'class asked for; the density ratio lets {accepted:.0f} % pass, and the '
+    f'teacher’s error {100 * RHO:.0f} % of these.'
+  ]
 
 
 def _unsure(found) -> list[str]:

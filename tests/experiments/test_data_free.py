@@ -10,7 +10,8 @@ from tests.experiments import command_line
 from tests.experiments.command_line import assert_refused, contents
 
 STUDY = 'data_free'
-FLAGS = tuple(f'--inputs={x}' for x in ('real', 'batch_norm', 'kegnet'))
+KINDS = ('real', 'cgan_kd', 'batch_norm', 'kegnet')
+FLAGS = tuple(f'--inputs={kind}' for kind in KINDS)
 start = functools.partial(command_line.start, STUDY, '--smoke')
 
 
@@ -24,6 +25,7 @@ start = functools.partial(command_line.start, STUDY, '--smoke')
     (['--bits=9'], '--bits=9: right is 2 to 8, or 16'),
     (['--bits=4,4'], '--bits: a number is given twice'),
     (['--images=0'], 'images'),
+    (['--gan_steps=0'], 'gan_steps'),
   ],
 )
 def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
@@ -67,27 +69,28 @@ def test_the_report_has_its_fields(smoke):
   assert last == f'report: {output.resolve()}/report.html'
   report = read(output)
   assert report['study'] == STUDY
-  kinds = ['real', 'batch_norm', 'kegnet']
   assert [v['method'] for v in report['variants']] == [
-    *(f'{kind}, quantized' for kind in kinds),
-    *('alone', 'plain', *kinds),
+    *(f'{kind}, quantized' for kind in KINDS),
+    *('alone', 'plain', *KINDS),
   ]
   for entry in (report['reference'], *report['variants']):
     found = entry['accuracy']
     assert 0 <= found['mean'] <= 100 and found['n'] == 1
     assert entry['bytes']['on_disk'] > 0
-  assert [v['weight_bits'] for v in report['variants'][:3]] == [4] * 3
+  assert [v['weight_bits'] for v in report['variants'][:4]] == [4] * 4
   assert report['variants'][0]['compression'] > 1
   students, twins, inputs = report['tables']
-  assert len(students['rows']) == 5 and len(twins['rows']) == 4
-  assert [row[0] for row in inputs['rows']] == [
-    'real images',
-    'BatchNorm-matched',
-    'KegNet',
+  assert len(students['rows']) == 6 and len(twins['rows']) == 5
+  assert [row[:2] for row in inputs['rows']] == [
+    ['real images', 'the inputs'],
+    ['cGAN-KD', 'all, for a GAN'],
+    ['BatchNorm-matched', 'none'],
+    ['KegNet', 'none'],
   ]
+  assert any(note.startswith('cGAN-KD is not made') for note in report['notes'])
   assert 'Controls that were not run: noise.' in report['warnings']
   page = (output / 'report.html').read_text()
-  assert page.count('<image x="') == 3 * 7
+  assert page.count('<image x="') == 4 * 7
 
 
 @pytest.mark.slow
@@ -112,8 +115,22 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(smoke):
     (output / 'runs' / f'{path}.0.json').unlink()
   done = start(*FLAGS, output=output)
   assert done.returncode == 0, done.stderr[-2000:]
-  assert 'student, real' in done.stderr and 'KegNet' not in done.stderr
+  assert 'student, real' in done.stderr
+  assert 'KegNet' not in done.stderr and 'cGAN' not in done.stderr
   assert read(output) == report
+
+
+@pytest.mark.slow
+def test_fakes_are_made_again_the_same(smoke):
+  output, _ = smoke
+  path = output / 'inputs' / 'cgan_kd.0.npy'
+  report, fakes = read(output), path.read_bytes()
+  path.unlink()
+  (output / 'runs' / 'inputs_cgan_kd.0.json').unlink()
+  done = start(*FLAGS, output=output)
+  assert done.returncode == 0, done.stderr[-2000:]
+  assert 'cGAN' in done.stderr
+  assert path.read_bytes() == fakes and read(output) == report
 
 
 @pytest.mark.slow
