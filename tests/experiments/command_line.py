@@ -1,5 +1,6 @@
 """Programs as users start them, and how they refuse bad input."""
 
+import json
 import subprocess
 import sys
 
@@ -33,3 +34,21 @@ def assert_refused(done, message):
   assert done.stderr.count('\n') == 1
   assert done.stderr.startswith('error: ')
   assert message in done.stderr
+
+
+def assert_refused_untouched(start, flags, message, tmp_path):
+  """A program refused its flags, and made no output folder."""
+  output = tmp_path / 'out'
+  assert_refused(start(*flags, output=output), message)
+  assert not output.exists()
+
+
+def finished(done):
+  """A program that ended well, as it was given."""
+  assert done.returncode == 0, done.stderr[-2000:]
+  return done
+
+
+def read_report(output):
+  """The report of an output folder."""
+  return json.loads((output / 'report.json').read_text())

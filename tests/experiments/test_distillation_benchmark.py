@@ -1,7 +1,6 @@
 """The benchmark from the command line, as small as it gets."""
 
 import functools
-import json
 
 import jax
 import numpy as np
@@ -12,7 +11,11 @@ from compress.errors import InputError
 from experiments.classification import distillation_networks, teaching
 from experiments.classification.images import pool_images
 from tests.experiments import command_line
-from tests.experiments.command_line import assert_refused
+from tests.experiments.command_line import (
+  assert_refused_untouched,
+  finished,
+  read_report,
+)
 
 STUDY = 'distillation_benchmark'
 METHODS = ('AT', 'FSP', 'self', 'subclasses')
@@ -29,9 +32,7 @@ start = functools.partial(command_line.start, STUDY, '--smoke')
   ],
 )
 def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
-  output = tmp_path / 'out'
-  assert_refused(start(*flags, output=output), message)
-  assert not output.exists()
+  assert_refused_untouched(start, flags, message, tmp_path)
 
 
 @pytest.mark.slow
@@ -44,18 +45,15 @@ def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
   ],
 )
 def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
-  output = tmp_path / 'out'
-  assert_refused(start(*flags, output=output), message)
-  assert not output.exists()
+  assert_refused_untouched(start, flags, message, tmp_path)
 
 
 @pytest.mark.slow
 def test_a_run_and_its_resumption(tmp_path):
   output = tmp_path / 'out'
   flags = [f'--method={name}' for name in METHODS]
-  done = start(*flags, '--pool=2', output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
-  report = json.loads((output / 'report.json').read_text())
+  done = finished(start(*flags, '--pool=2', output=output))
+  report = read_report(output)
   assert report['study'] == STUDY
   assert report['reference']['method'] == 'teacher'
   assert [x['method'] for x in report['variants']] == [
@@ -89,8 +87,7 @@ def test_a_run_and_its_resumption(tmp_path):
   teacher = output / 'teachers' / 'resnet20_thin.safetensors'
   before = teacher.stat().st_mtime_ns
 
-  again = start(*flags, '--pool=2', output=output)
-  assert again.returncode == 0, again.stderr[-2000:]
+  again = finished(start(*flags, '--pool=2', output=output))
   assert teacher.stat().st_mtime_ns == before
   assert again.stdout == done.stdout
 

@@ -1,11 +1,15 @@
 """The pruning study from the command line."""
 
 import functools
-import json
 
 import pytest
 
 from tests.experiments import command_line
+from tests.experiments.command_line import (
+  assert_refused_untouched,
+  finished,
+  read_report,
+)
 
 start = functools.partial(command_line.start, 'face_pruning', '--smoke')
 
@@ -24,19 +28,14 @@ start = functools.partial(command_line.start, 'face_pruning', '--smoke')
   ],
 )
 def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
-  output = tmp_path / 'out'
-  done = start(*flags, output=output)
-  assert done.returncode == 2, done.stderr
-  assert done.stderr.count('\n') == 1 and message in done.stderr
-  assert done.stdout == '' and not output.exists()
+  assert_refused_untouched(start, flags, message, tmp_path)
 
 
 @pytest.mark.slow
 def test_smoke(tmp_path):
   output = tmp_path / 'out'
-  done = start('--sparsity=0.5', '--bits=', '--norandom', output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
-  report = json.loads((output / 'report.json').read_text())
+  finished(start('--sparsity=0.5', '--bits=', '--norandom', output=output))
+  report = read_report(output)
   assert report['study'] == 'face_pruning'
   first, tuned = report['variants']
   assert [v['name'] for v in (first, tuned)] == [

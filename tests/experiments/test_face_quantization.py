@@ -8,7 +8,13 @@ import os
 import pytest
 
 from tests.experiments import command_line
-from tests.experiments.command_line import assert_refused, contents
+from tests.experiments.command_line import (
+  assert_refused,
+  assert_refused_untouched,
+  contents,
+  finished,
+  read_report,
+)
 
 STUDY = 'face_quantization'
 FARS = ('1e-1', '1e-2', '1e-3')
@@ -47,22 +53,15 @@ def test_a_folder_that_is_not_its_own(record, message, tmp_path):
   ],
 )
 def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
-  output = tmp_path / 'out'
-  assert_refused(start(*flags, output=output), message)
-  assert not output.exists()
+  assert_refused_untouched(start, flags, message, tmp_path)
 
 
 @pytest.fixture(scope='module')
 def smoke(tmp_path_factory):
   """The folder of a finished run, and what it printed."""
   output = tmp_path_factory.mktemp('study') / 'out'
-  done = start(output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(start(output=output))
   return output, done.stdout
-
-
-def read(output):
-  return json.loads((output / 'report.json').read_text())
 
 
 def numbers(value, path=''):
@@ -92,7 +91,7 @@ def test_prints_the_table_and_where_the_report_is(smoke):
 
 @pytest.mark.slow
 def test_the_report_has_its_fields(smoke):
-  report = read(smoke[0])
+  report = read_report(smoke[0])
   assert report['study'] == STUDY
   assert report['command'].startswith(f'python -m experiments.{STUDY} --smoke')
   assert {'python', 'jax', 'device', 'cores'} <= set(report['environment'])
@@ -137,7 +136,7 @@ def test_the_report_has_its_fields(smoke):
 @pytest.mark.slow
 def test_what_the_report_says_of_costs(smoke):
   output, _ = smoke
-  report = read(output)
+  report = read_report(output)
   reference, given, tuned = report['reference'], *report['variants']
   assert reference['bops'] == 32 * 32 * reference['macs']
   # The image keeps 8 bits at the first layer.
@@ -165,14 +164,13 @@ def without_times(report):
 @pytest.mark.slow
 def test_a_second_run_computes_nothing_anew(smoke):
   output, _ = smoke
-  report = read(output)
+  report = read_report(output)
   kept = {p: b for p, b in contents(output).items() if 'networks/' in p}
   times = {p: os.stat(output / p).st_mtime_ns for p in kept}
-  done = start(output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  finished(start(output=output))
   assert {p: os.stat(output / p).st_mtime_ns for p in kept} == times
   assert {p: b for p, b in contents(output).items() if 'networks/' in p} == kept
-  assert without_times(read(output)) == without_times(report)
+  assert without_times(read_report(output)) == without_times(report)
 
 
 @pytest.mark.slow

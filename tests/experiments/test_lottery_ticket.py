@@ -1,7 +1,6 @@
 """The study from the command line, as small as it gets."""
 
 import functools
-import json
 import math
 import os
 
@@ -10,7 +9,13 @@ import pytest
 
 from compress import encode
 from tests.experiments import command_line
-from tests.experiments.command_line import assert_refused, contents
+from tests.experiments.command_line import (
+  assert_refused,
+  assert_refused_untouched,
+  contents,
+  finished,
+  read_report,
+)
 
 STUDY = 'lottery_ticket'
 FLAGS = ('--control=reinitialized', '--control=shuffled_weights')
@@ -33,9 +38,7 @@ start = functools.partial(command_line.start, STUDY, '--smoke')
   ],
 )
 def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
-  output = tmp_path / 'out'
-  assert_refused(start(*flags, output=output), message)
-  assert not output.exists()
+  assert_refused_untouched(start, flags, message, tmp_path)
 
 
 @pytest.mark.slow
@@ -48,22 +51,15 @@ def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
   ],
 )
 def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
-  output = tmp_path / 'out'
-  assert_refused(start(*flags, output=output), message)
-  assert not output.exists()
+  assert_refused_untouched(start, flags, message, tmp_path)
 
 
 @pytest.fixture(scope='module')
 def smoke(tmp_path_factory):
   """The folder of a finished run, and what it printed."""
   output = tmp_path_factory.mktemp('study') / 'out'
-  done = start(*FLAGS, '--rewind_step=3', output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(start(*FLAGS, '--rewind_step=3', output=output))
   return output, done.stdout
-
-
-def read(output):
-  return json.loads((output / 'report.json').read_text())
 
 
 @pytest.mark.slow
@@ -71,7 +67,7 @@ def test_the_report_has_its_fields(smoke):
   output, printed = smoke
   last = printed.strip().splitlines()[-1]
   assert last == f'report: {output.resolve()}/report.html'
-  report = read(output)
+  report = read_report(output)
   assert report['study'] == STUDY
   dense, variants = report['reference'], report['variants']
   assert (dense['name'], dense['params']) == ('lenet300', 50610)
@@ -122,27 +118,25 @@ def test_the_files_hold_nested_tickets(smoke):
 @pytest.mark.slow
 def test_a_second_run_computes_nothing_anew(smoke):
   output, _ = smoke
-  report = read(output)
+  report = read_report(output)
   kept = {p: b for p, b in contents(output).items() if 'rounds/' in p}
   times = {p: os.stat(output / p).st_mtime_ns for p in kept}
-  done = start(*FLAGS, '--rewind_step=3', output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(start(*FLAGS, '--rewind_step=3', output=output))
   assert 'step/s' not in done.stderr
   assert {p: os.stat(output / p).st_mtime_ns for p in kept} == times
-  assert read(output) == report
+  assert read_report(output) == report
 
 
 @pytest.mark.slow
 def test_an_interrupted_round_is_done_again_the_same(smoke):
   output, _ = smoke
-  report = read(output)
+  report = read_report(output)
   last = output / 'rounds' / 'round_02'
   (last / 'entry.json').unlink()
   next(last.glob('winning_ticket*')).unlink()
-  done = start(*FLAGS, '--rewind_step=3', output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(start(*FLAGS, '--rewind_step=3', output=output))
   assert 'round 2 of 2' in done.stderr and 'round 1 of 2' not in done.stderr
-  assert read(output) == report
+  assert read_report(output) == report
 
 
 @pytest.mark.slow

@@ -8,7 +8,13 @@ import pytest
 
 from experiments.classification import pruning_methods, pruning_words
 from tests.experiments import command_line
-from tests.experiments.command_line import assert_refused, contents
+from tests.experiments.command_line import (
+  assert_refused,
+  assert_refused_untouched,
+  contents,
+  finished,
+  read_report,
+)
 
 start = functools.partial(command_line.start, 'pruning_benchmark')
 
@@ -27,9 +33,7 @@ start = functools.partial(command_line.start, 'pruning_benchmark')
   ],
 )
 def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
-  output = tmp_path / 'out'
-  assert_refused(start(*flags, output=output), message)
-  assert not output.exists()
+  assert_refused_untouched(start, flags, message, tmp_path)
 
 
 def test_help_names_every_method():
@@ -53,13 +57,8 @@ def test_a_folder_that_is_not_its_own(tmp_path):
 def smoke(tmp_path_factory):
   """The folder of a finished run, and what it printed."""
   output = tmp_path_factory.mktemp('benchmark') / 'out'
-  done = start('--smoke', output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(start('--smoke', output=output))
   return output, done.stdout
-
-
-def read(output):
-  return json.loads((output / 'report.json').read_text())
 
 
 @pytest.mark.slow
@@ -73,7 +72,7 @@ def test_prints_the_table_and_where_the_report_is(smoke):
 
 @pytest.mark.slow
 def test_every_method_meets_its_ratios(smoke):
-  report = read(smoke[0])
+  report = read_report(smoke[0])
   methods = {
     'random',
     'layer_magnitude',
@@ -100,7 +99,7 @@ def test_every_method_meets_its_ratios(smoke):
 
 @pytest.mark.slow
 def test_only_what_was_removed_is_timed(smoke):
-  for variant in read(smoke[0])['variants']:
+  for variant in read_report(smoke[0])['variants']:
     removed = variant['method'] in ('depgraph', 'random_channels')
     assert ('measured' in variant['speedup']) == removed
     assert ('widths' in variant) == removed
@@ -132,8 +131,7 @@ def test_a_stored_network_is_the_one_that_was_judged(smoke):
 def test_a_second_run_does_nothing_anew(smoke):
   output, _ = smoke
   before = contents(output)
-  done = start('--smoke', output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  finished(start('--smoke', output=output))
   assert contents(output) == before
   other = start('--smoke', '--batch=32', output=output)
   assert_refused(other, 'was made with another batch')
@@ -142,8 +140,9 @@ def test_a_second_run_does_nothing_anew(smoke):
 @pytest.mark.slow
 def test_the_timings_work(tmp_path):
   path = tmp_path / 'figures.json'
-  done = command_line.start('benchmarks.pruning', '--smoke', f'--json={path}')
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(
+    command_line.start('benchmarks.pruning', '--smoke', f'--json={path}')
+  )
   found = json.loads(path.read_text())
   rows = {'removal', 'removal_bytes', 'removal_all', 'removal_all_bytes'}
   assert set(found) == {*rows, 'masks', 'analysis'}

@@ -6,14 +6,14 @@ import json
 import pytest
 
 from tests.experiments import command_line
+from tests.experiments.command_line import finished
 
 start = functools.partial(command_line.start, 'pruning_hybrids')
 
 
 @pytest.mark.slow
 def test_smoke_and_resume(tmp_path):
-  done = start('--smoke', output=tmp_path / 'out')
-  assert done.returncode == 0, done.stderr[-2000:]
+  finished(start('--smoke', output=tmp_path / 'out'))
   methods = {
     'fairness': {'magnitude', 'importance', 'fairgrape'},
     'restoration': {'labels', 'response', 'restore', 'two_stages'},
@@ -35,8 +35,7 @@ def test_smoke_and_resume(tmp_path):
   widths = json.loads(texts['restoration'])['variants']
   assert len({v['params'] for v in widths}) == 1
 
-  again = start('--smoke', '--part=fairness', output=tmp_path / 'out')
-  assert again.returncode == 0, again.stderr[-2000:]
+  again = finished(start('--smoke', '--part=fairness', output=tmp_path / 'out'))
   assert 'step/s' not in again.stderr
   found = json.loads((tmp_path / 'out/fairness/report.json').read_bytes())
   assert found['variants'] == fair

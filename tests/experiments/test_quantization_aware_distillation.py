@@ -1,7 +1,6 @@
 """The study from the command line, as small as it gets."""
 
 import functools
-import json
 import os
 
 import numpy as np
@@ -9,7 +8,13 @@ import pytest
 
 from compress import encode, packed
 from tests.experiments import command_line
-from tests.experiments.command_line import assert_refused, contents
+from tests.experiments.command_line import (
+  assert_refused,
+  assert_refused_untouched,
+  contents,
+  finished,
+  read_report,
+)
 
 STUDY = 'quantization_aware_distillation'
 FLAGS = ('--smoke', '--bits=2')
@@ -29,22 +34,15 @@ start = functools.partial(command_line.start, STUDY)
   ],
 )
 def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
-  output = tmp_path / 'out'
-  assert_refused(start(*flags, output=output), message)
-  assert not output.exists()
+  assert_refused_untouched(start, flags, message, tmp_path)
 
 
 @pytest.fixture(scope='module')
 def smoke(tmp_path_factory):
   """The folder of a finished run, and what it printed."""
   output = tmp_path_factory.mktemp('study') / 'out'
-  done = start(*FLAGS, output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(start(*FLAGS, output=output))
   return output, done.stdout
-
-
-def read(output):
-  return json.loads((output / 'report.json').read_text())
 
 
 @pytest.mark.slow
@@ -52,7 +50,7 @@ def test_the_report_has_its_rows(smoke):
   output, printed = smoke
   last = printed.strip().splitlines()[-1]
   assert last == f'report: {output.resolve()}/report.html'
-  report = read(output)
+  report = read_report(output)
   assert report['study'] == STUDY
   assert report['updates'] == 4
   rows = {v['method']: v for v in (report['reference'], *report['variants'])}
@@ -84,7 +82,7 @@ def test_the_report_has_its_rows(smoke):
 @pytest.mark.slow
 def test_files_are_what_is_reported(smoke):
   output, _ = smoke
-  for row in read(output)['variants']:
+  for row in read_report(output)['variants']:
     name = row['method']
     name += f'_w{row["weight_bits"]}a2' if 'weight_bits' in row else ''
     path = output / 'networks' / f'{name}.0.safetensors'
@@ -117,12 +115,11 @@ def test_learned_points_leave_the_weights(smoke):
 @pytest.mark.slow
 def test_a_second_run_computes_nothing_anew(smoke):
   output, _ = smoke
-  report, before = read(output), contents(output / 'networks')
+  report, before = read_report(output), contents(output / 'networks')
   (output / 'runs' / 'qkd_w2a2.0.json').unlink()
-  done = start(*FLAGS, output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(start(*FLAGS, output=output))
   assert 'speq' not in done.stderr and 'co_study' in done.stderr
-  assert read(output) == report
+  assert read_report(output) == report
   # What is made again is the same to the bit.
   assert contents(output / 'networks') == before
   refused = start(*FLAGS, '--seeds=2', '--batch=32', output=output)

@@ -7,7 +7,13 @@ import pytest
 
 from compress import encode, packed
 from tests.experiments import command_line
-from tests.experiments.command_line import assert_refused, contents
+from tests.experiments.command_line import (
+  assert_refused,
+  assert_refused_untouched,
+  contents,
+  finished,
+  read_report,
+)
 
 STUDY = 'teacher_gap'
 start = functools.partial(command_line.start, STUDY, '--smoke')
@@ -32,9 +38,7 @@ start = functools.partial(command_line.start, STUDY, '--smoke')
   ],
 )
 def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
-  output = tmp_path / 'out'
-  assert_refused(start(*flags, output=output), message)
-  assert not output.exists()
+  assert_refused_untouched(start, flags, message, tmp_path)
 
 
 @pytest.mark.slow
@@ -56,13 +60,8 @@ def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
 def smoke(tmp_path_factory):
   """The folder of a finished run, and what it printed."""
   output = tmp_path_factory.mktemp('study') / 'out'
-  done = start('--teachers=14,16', '--seeds=2', output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(start('--teachers=14,16', '--seeds=2', output=output))
   return output, done.stdout
-
-
-def read(output):
-  return json.loads((output / 'report.json').read_text())
 
 
 @pytest.mark.slow
@@ -70,7 +69,7 @@ def test_the_report_has_its_fields(smoke):
   output, printed = smoke
   last = printed.strip().splitlines()[-1]
   assert last == f'report: {output.resolve()}/report.html'
-  report = read(output)
+  report = read_report(output)
   assert report['study'] == STUDY
   assert report['reference']['name'] == 'teacher 16'
   # 64 inputs, two hidden layers of 16, 10 classes.
@@ -125,11 +124,10 @@ def test_a_second_run_trains_nothing_and_an_interrupted_one_the_same(smoke):
   for name in ('path_16-12', 'soft_tree_labels'):
     (output / 'networks' / f'{name}.0.safetensors').unlink()
   (output / 'figures' / 'attacks.0.json').unlink()
-  done = start('--teachers=14,16', '--seeds=2', output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  finished(start('--teachers=14,16', '--seeds=2', output=output))
   after = contents(output)
   assert {k for k in before if before[k] != after.get(k)} <= {'report.html'}
-  assert read(output) == json.loads(before['report.json'])
+  assert read_report(output) == json.loads(before['report.json'])
 
 
 @pytest.mark.slow
