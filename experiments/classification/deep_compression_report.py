@@ -10,6 +10,7 @@ from compress import audit, graph, prune
 from experiments.classification import deep_compression_tables as tables
 from experiments.classification.deep_compression_study import SIZE
 from experiments.classification.deep_compression_words import METHODS, TITLES
+from experiments.classification.images import describe_splits
 
 
 def make_report(study, *, command: str, ratio: float) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def make_report(study, *, command: str, ratio: float) -> dict[str, Any]:
     'description': describe(study, ratio),
     'command': command,
     'environment': audit.environment(),
-    'dataset': _dataset(study),
+    'dataset': describe_splits(study.splits, validation='for choices'),
     'reference': reference,
     'variants': variants,
     'methods': METHODS,
@@ -174,18 +175,3 @@ def _macs(rung, total: int, each) -> float:
     for path, (n, m) in left.items()
   )
   return total - removed / len(rung['left'])
-
-
-def _dataset(study) -> dict[str, Any]:
-  train, validation, test = study.splits
-  rows, columns, colours = train.image_shape
-  return {
-    'name': study.settings.dataset,
-    'images': f'{rows} x {columns} x {colours}',
-    'classes': len(train.classes),
-    'split': {
-      'train': f'{len(train)} images',
-      'validation': f'{len(validation)} images, for choices',
-      'test': f'{len(test)} images, for the report',
-    },
-  }

@@ -9,6 +9,7 @@ from experiments.classification import distillation_networks
 from experiments.classification.distillation_methods import METHODS
 from experiments.classification.distillation_networks import KNOWN
 from experiments.classification.distillation_results import Results, has
+from experiments.classification.images import describe_splits
 
 
 def make_report(study, *, command: str) -> tuple[dict[str, Any], list[Plot]]:
@@ -31,7 +32,7 @@ def make_report(study, *, command: str) -> tuple[dict[str, Any], list[Plot]]:
     'description': _describe(study),
     'command': command,
     'environment': audit.environment(),
-    'dataset': _dataset(study),
+    'dataset': describe_splits(study.splits),
     'reference': entries[0],
     'variants': entries[1:],
     'methods': {
@@ -163,21 +164,6 @@ def _warnings(settings) -> list[str]:
   elif settings.seeds < 3:
     found.append(f'{settings.seeds} seed(s): too few to tell methods apart.')
   return found
-
-
-def _dataset(study) -> dict[str, Any]:
-  train, validation, test = study.splits
-  rows, columns, colours = train.image_shape
-  return {
-    'name': study.settings.dataset,
-    'images': f'{rows} x {columns} x {colours}',
-    'classes': len(train.classes),
-    'split': {
-      'train': f'{len(train)} images',
-      'validation': f'{len(validation)} images, not used',
-      'test': f'{len(test)} images, for the report',
-    },
-  }
 
 
 def _own_teachers(study, table: Results) -> list[str]:

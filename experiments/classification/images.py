@@ -1,6 +1,7 @@
 """The images of a classification study, by the name of their set."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -69,3 +70,34 @@ def pool_images(dataset: ImageDataset, size: int) -> ImageDataset:
   )
   means = cut.mean(axis=(2, 4), dtype=np.float32)
   return dataclasses.replace(dataset, images=np.rint(means).astype(np.uint8))
+
+
+def describe_splits(
+  splits: ImageSplits,
+  *,
+  train: str = 'to train on',
+  validation: str = 'not used',
+  test: str = 'for the report',
+) -> dict[str, Any]:
+  """The `dataset` field of a report.
+
+  Args:
+    splits: the images.
+    train: what the training images are for.
+    validation: the same of the validation images.
+    test: the same of the test images.
+
+  Returns:
+    Name, size of an image, number of classes, and the parts in words.
+  """
+  rows, columns, colours = splits.train.image_shape
+  uses = train, validation, test
+  return {
+    'name': splits.train.name,
+    'images': f'{rows} x {columns} x {colours}',
+    'classes': len(splits.train.classes),
+    'split': {
+      name: f'{len(part):,} images, {use}'
+      for name, part, use in zip(splits._fields, splits, uses, strict=True)
+    },
+  }

@@ -8,6 +8,7 @@ import numpy as np
 
 from compress import audit
 from experiments.classification import lottery_training, lottery_words
+from experiments.classification.images import describe_splits
 from experiments.classification.lottery_words import Figures
 
 TICKET = lottery_words.TICKET
@@ -72,7 +73,7 @@ def make_report(
     'description': lottery_words.describe(settings, network, splits),
     'command': command,
     'environment': audit.environment(),
-    'dataset': _dataset(splits),
+    'dataset': describe_splits(splits, validation='for the speed of learning'),
     'methods': methods,
     'conventions': list(lottery_words.CONVENTIONS),
     'reference': entries[0],
@@ -158,16 +159,3 @@ def _tidy(figure: dict[str, Any]) -> dict[str, Any]:
 
 def _mean(runs, key) -> list[float]:
   return np.mean([run[key] for run in runs], axis=0).tolist()
-
-
-def _dataset(splits) -> dict[str, Any]:
-  return {
-    'name': splits.train.name,
-    'classes': len(splits.train.classes),
-    'image_shape': 'x'.join(str(n) for n in splits.train.image_shape),
-    'training_images': len(splits.train),
-    'validation_images': len(splits.validation),
-    'test_images': len(splits.test),
-    'split': 'networks learn from the training images; the speed of learning '
-    'is told on the validation images; accuracies are those on the test images',
-  }

@@ -8,6 +8,7 @@ import numpy as np
 
 from compress import audit
 from experiments.classification import pruning_words as words
+from experiments.classification.images import describe_splits
 from experiments.classification.pruning_methods import (
   CHANNEL_CONTROLS,
   CONTROLS,
@@ -57,7 +58,7 @@ def make_report(study, *, command: str) -> dict[str, Any]:
     'description': describe(study, dense),
     'command': command,
     'environment': audit.environment(),
-    'dataset': _dataset(study),
+    'dataset': describe_splits(study.splits, validation='for choices'),
     'reference': reference,
     'variants': variants,
     'methods': {name: words.METHODS[name] for name in ('dense', *used)},
@@ -214,18 +215,3 @@ def _variant(entry, dense, total, latency) -> dict[str, Any]:
       latency['dense'][name]['median'] / latency[key][name]['median']
     )
   return found
-
-
-def _dataset(study) -> dict[str, Any]:
-  train, validation, test = study.splits
-  rows, columns, colours = train.image_shape
-  return {
-    'name': study.settings.dataset,
-    'images': f'{rows} x {columns} x {colours}',
-    'classes': len(train.classes),
-    'split': {
-      'train': f'{len(train)} images',
-      'validation': f'{len(validation)} images, for choices',
-      'test': f'{len(test)} images, for the report',
-    },
-  }

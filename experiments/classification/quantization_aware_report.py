@@ -8,6 +8,7 @@ import jax
 
 from compress import audit
 from experiments.classification import quantization_aware_words as words
+from experiments.classification.images import describe_splits
 from experiments.hybrids import runs as runs_lib
 from experiments.hybrids.runs import Figures, Version
 
@@ -55,7 +56,9 @@ def make_report(
     'description': words.describe(study),
     'command': command,
     'environment': audit.environment(more=['scikit-learn']),
-    'dataset': _dataset(study),
+    'dataset': describe_splits(
+      study.splits, test='for the report; nothing was chosen'
+    ),
     'reference': entries[0],
     'variants': entries[1:],
     'methods': {name: words.METHODS[name] for name in used},
@@ -180,17 +183,3 @@ def _warnings(settings) -> list[str]:
   if settings.seeds < 3:
     return [f'{settings.seeds} seed(s): too few to tell methods apart.']
   return []
-
-
-def _dataset(study) -> dict[str, Any]:
-  train, _, test = study.splits
-  rows, columns, colours = train.image_shape
-  return {
-    'name': study.settings.dataset,
-    'images': f'{rows} x {columns} x {colours}',
-    'classes': len(train.classes),
-    'split': {
-      'train': f'{len(train)} images',
-      'test': f'{len(test)} images, for the report; nothing was chosen',
-    },
-  }

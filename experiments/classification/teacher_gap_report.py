@@ -10,6 +10,7 @@ import numpy as np
 from compress import audit, distill
 from experiments.classification import teacher_gap_tables as tables
 from experiments.classification import teacher_gap_words as words
+from experiments.classification.images import describe_splits
 from experiments.classification.teacher_gap_lab import STUDY, Lab, Model
 from experiments.classification.teacher_gap_schemes import (
   Ladder,
@@ -90,7 +91,9 @@ def make_report(
     'description': words.describe(settings, lab.images, lab.steps),
     'command': command,
     'environment': audit.environment(more=['scikit-learn']),
-    'dataset': _dataset(lab.images),
+    'dataset': describe_splits(
+      lab.images, validation='for the choice of paths'
+    ),
     'reference': entries[0],
     'variants': entries[1:],
     'methods': {
@@ -253,16 +256,3 @@ def _figures(lab, found, trees) -> list[Any]:
       most_depth=4,
     ),
   ]
-
-
-def _dataset(images) -> dict[str, Any]:
-  return {
-    'name': images.train.name,
-    'classes': len(images.train.classes),
-    'image_shape': 'x'.join(str(n) for n in images.train.image_shape),
-    'training_images': len(images.train),
-    'validation_images': len(images.validation),
-    'test_images': len(images.test),
-    'split': 'networks learn from the training images; paths are chosen on the '
-    'validation images; accuracies are those on the test images',
-  }
