@@ -145,10 +145,10 @@ def main() -> None:
   bits = _check()
   # Imported late: `--help` answers at once, and flags are checked first.
   from experiments.classification import data_free_study
-  from experiments.classification.data_free_inputs import Making
+  from experiments.classification.data_free_settings import Making, Settings
   from experiments.classification.tuning import Tuning
 
-  settings = data_free_study.Settings(
+  settings = Settings(
     **classifier_flags.settings(),
     teacher=_TEACHER.value,
     student=_STUDENT.value,

@@ -19,42 +19,13 @@ from compress import graph, synthesize
 from compress.data import ImageDataset, Scaling
 from experiments.classification import data_free_fakes
 from experiments.classification.data_free_kinds import KINDS
+from experiments.classification.data_free_settings import Making
 from experiments.classification.data_free_teaching import make_answers
 from experiments.classification.networks import Classifier
 
 IMPRESSION_TEMPERATURE = 20.0
 BATCH_NORM_WEIGHT = 0.1
 TOTAL_VARIATION_WEIGHT = 0.01
-
-
-class Making(NamedTuple):
-  """How inputs are made.
-
-  Attributes:
-    images: of a kind.
-    steps: updates of inputs that are moved down a loss.
-    learning_rate: of these, in units of scaled pixels.
-    generators: of KegNet.
-    generator_steps: updates of each.
-    generator_batch: images a step of these, and of the GAN.
-    gan_steps: updates of the conditional GAN.
-    gan_width: channels of its networks.
-    ratio_steps: updates of its density ratio.
-    burn_in: fakes of a class that tell which are chosen.
-    temperature: of soft targets, that of the distillation.
-  """
-
-  images: int = 256
-  steps: int = 120
-  learning_rate: float = 0.05
-  generators: int = 2
-  generator_steps: int = 250
-  generator_batch: int = 64
-  gan_steps: int = 1200
-  gan_width: int = 16
-  ratio_steps: int = 1000
-  burn_in: int = 512
-  temperature: float = 4.0
 
 
 class Inputs(NamedTuple):

@@ -29,73 +29,15 @@ from experiments.classification import (
   evaluation,
 )
 from experiments.classification import networks as networks_lib
-from experiments.classification.data_free_inputs import Inputs, Making
+from experiments.classification.data_free_inputs import Inputs
 from experiments.classification.data_free_kinds import KINDS
+from experiments.classification.data_free_settings import Settings
 from experiments.classification.data_free_twins import Twins
 from experiments.classification.images import load_splits
 from experiments.classification.training import train_classifier
-from experiments.classification.tuning import Tuning
 from experiments.hybrids.runs import Store
 
 STUDY = 'data_free'
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """What decides the result.
-
-  Attributes:
-    dataset: 'digits', or a name of the tensorflow-datasets catalogue.
-    data_dir: where prepared sets are kept; None is the catalogue's default.
-    data_path: folder of the set's own files, None to use what is prepared.
-    teacher: a key of `networks.MAKERS`.
-    student: another.
-    kinds: of inputs, some of `data_free_kinds.KINDS`.
-    bits: widths of the quantized teachers.
-    seeds: runs of everything.
-    making: of inputs.
-    tuning: of the teacher, and of the students for as many updates.
-    calibration: inputs that ranges are calibrated on.
-    observer: how a range comes from what was seen.
-    smoke: a minimal run.
-  """
-
-  dataset: str = 'digits'
-  data_dir: str | None = None
-  data_path: str | None = None
-  teacher: str = 'cifar_resnet20'
-  student: str = 'cifar_resnet8'
-  kinds: tuple[str, ...] = tuple(KINDS)
-  bits: tuple[int, ...] = (8, 6, 4)
-  seeds: int = 3
-  making: Making = Making()
-  tuning: Tuning = Tuning(epochs=12)
-  calibration: int = 256
-  observer: str = 'mse'
-  smoke: bool = False
-
-  def smaller(self) -> 'Settings':
-    """The settings of a smoke run; a ResNet-20 compiles for a minute."""
-    shallow = 'cifar_resnet8'
-    return dataclasses.replace(
-      self,
-      teacher=shallow if self.teacher == 'cifar_resnet20' else self.teacher,
-      seeds=1,
-      bits=self.bits[-1:],
-      making=self.making._replace(
-        images=32,
-        steps=1,
-        generators=1,
-        generator_steps=1,
-        generator_batch=8,
-        gan_steps=1,
-        gan_width=4,
-        ratio_steps=1,
-        burn_in=16,
-      ),
-      tuning=dataclasses.replace(self.tuning, epochs=1, batch=32),
-      calibration=32,
-    )
 
 
 class Found(NamedTuple):

@@ -48,7 +48,7 @@ METHODS: dict[str, dict[str, str]] = {
     'others, without their labels.'
   },
   'cgan_kd': {
-    'summary': 'Not without data: a conditional GAN learns from all real '
+    'summary': 'Not data-free: a conditional GAN learns from all real '
     'training images and their labels, once. Of its fakes those are taken '
     'that the density ratio in the teacher’s last features lets pass, and of '
     'these the ones that the teacher errs least on; their labels are the '
@@ -116,11 +116,13 @@ def describe(study) -> list[str]:
   """
   settings, making = study.settings, study.settings.making
   tuning = settings.tuning
+  fakes = 'cgan_kd' in settings.kinds
+  but = f' but {TITLES["cgan_kd"]}' if fakes else ''
   texts = [
     f'The teacher, {study.teacher.name}, was trained on '
     f'{len(study.splits.train):,} images of {settings.dataset}. From it alone '
-    f'{making.images} inputs of every kind were made. Those that are moved '
-    f'down a loss took {making.steps} steps of Adam at '
+    f'{making.images} inputs of every kind{but} were made. Those that are '
+    f'moved down a loss took {making.steps} steps of Adam at '
     f'{making.learning_rate:g} within the range of pixels, whatever the kind; '
     f'KegNet has {making.generators} generators of {making.generator_steps} '
     'steps. No kind was tuned more than another.',
@@ -133,13 +135,13 @@ def describe(study) -> list[str]:
     'networks were written to files, read back, and judged on '
     f'{len(study.splits.test)} real images.',
   ]
-  if 'cgan_kd' in settings.kinds:
+  if fakes:
     texts.insert(
       1,
-      f'{TITLES["cgan_kd"]} alone is not made without data: its GAN took '
-      f'{making.gan_steps} steps on the training images and their labels. It '
-      'needs them once, and could then make any number of fakes; here there '
-      f'are as many as of others. {making.burn_in} fakes of a class set the '
+      f'{TITLES["cgan_kd"]} is not data-free: its GAN took {making.gan_steps} '
+      'steps on the training images and their labels. It needs them once, and '
+      'could then make any number of fakes; here there are as many as of '
+      f'others. {making.burn_in} fakes of a class set the '
       f'bound of its density ratio and the cut-off that {100 * RHO:.0f} % of '
       'the rest pass. The paper adds fakes to the real images; here a student '
       'sees nothing else.',
@@ -268,7 +270,7 @@ def _chosen(found) -> list[str]:
     for key in ('recognised', 'accepted')
   )
   return [
-    f'{TITLES["cgan_kd"]} is not made without data. Of the fakes of its GAN, '
+    f'{TITLES["cgan_kd"]} is not data-free. Of the fakes of its GAN, '
     f'before any was chosen, the teacher takes {recognised:.0f} % for the '
     f'class asked for; the density ratio lets {accepted:.0f} % pass, and the '
     f'teacher’s error {100 * RHO:.0f} % of these.'

@@ -18,8 +18,9 @@ from experiments.classification import (
   data_free_words,
   networks,
 )
-from experiments.classification.data_free_inputs import Inputs, Making
+from experiments.classification.data_free_inputs import Inputs
 from experiments.classification.data_free_kinds import KINDS
+from experiments.classification.data_free_settings import Making
 from experiments.classification.data_free_study import Found
 from experiments.classification.tuning import Tuning
 
@@ -170,7 +171,7 @@ def test_fakes_do_not_pass_for_data_free(kinds):
   assert 'Without any real image' not in texts[0]
   there = 'cgan_kd' in kinds
   assert ('real images were needed for once (cGAN-KD)' in texts[0]) == there
-  told = [note for note in notes if note.startswith('cGAN-KD is not made')]
+  told = [note for note in notes if note.startswith('cGAN-KD is not data-free')]
   assert len(told) == there
   assert all('97 %' in note and '40 %' in note for note in told)
   for table in (
