@@ -128,15 +128,18 @@ def virtual_teacher_loss(
   correct: float = 0.99,
   temperature: float = 20.0,
   soft_weight: float = 0.1,
-  multiplier: float = 1.0,
+  multiplier: float | None = None,
   form: str = 'paper',
 ) -> jax.Array:
   """Teacher-free distillation from a virtual teacher, Tf-KD's regularization.
 
-  `(1 - alpha) CE + alpha * multiplier * KL`, without T squared in either form;
-  in the paper's, `multiplier=T**2` gives the divergence the gradient that
-  Hinton's has. The two forms need
-  weights of their own.
+  `(1 - alpha) CE + alpha * multiplier * KL`. In the paper's form both sides are
+  softened, so the divergence's gradient shrinks as 1 / T^2: unscaled, the
+  virtual teacher would at T = 20 count for 400 times less than alpha says.
+  The multiplier there is T^2 by default, as in Hinton's loss, which leaves
+  alpha its meaning at every T; the paper's formula is printed without it. In
+  the authors' form the student's side has T = 1 whatever T is, and the default
+  is 1. Weights of one form do not fit the other.
 
   Args:
     student: logits `[B, C]`.
@@ -144,8 +147,10 @@ def virtual_teacher_loss(
     correct: a, 0..1.
     temperature: T > 0; of both sides in the paper's form, of the virtual
       teacher alone in the other. The paper has 20 or more; its code 10 to 40.
-    soft_weight: alpha, 0..1; in the authors' code .1 or .95 by network.
-    multiplier: 0 or more; in the authors' code 1, 50 or 100 by network.
+    soft_weight: alpha, the divergence's share, 0..1, the labels having the
+      rest; in the authors' code .1 or .95 by network.
+    multiplier: 0 or more; None for T^2 in the paper's form and 1 in the
+      reference's. In the authors' code 1, 50 or 100 by network.
     form: 'paper', or 'reference': what the authors' code computes (above).
 
   Returns:
@@ -155,9 +160,12 @@ def virtual_teacher_loss(
     InputError: an option out of its range.
   """
   _check_share('soft_weight', soft_weight)
-  _check_multiplier(multiplier)
   if not temperature > 0:
     raise InputError(f'temperature is {temperature}; it must be above 0.')
+  _check_form(form)
+  if multiplier is None:
+    multiplier = temperature**2 if form == 'paper' else 1.0
+  _check_multiplier(multiplier)
   hard = cross_entropy(student, labels)
   teacher = _virtual_logits(labels, student.shape[1], correct, form)
   if form == 'paper':
@@ -192,7 +200,8 @@ def self_distillation_loss(
     teacher: logits `[B, C]` of the trained network; without gradient.
     labels: classes 0..C-1, int `[B]`.
     temperature: T > 0.
-    soft_weight: alpha, 0..1.
+    soft_weight: alpha, the divergence's share, 0..1, the labels having the
+      rest.
     multiplier: 0 or more; in the authors' code 1, 50 or 100 by network.
     reduction: of the divergence, as in `soft_target_loss`.
 

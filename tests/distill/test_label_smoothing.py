@@ -77,11 +77,25 @@ def test_virtual_teacher_golden(form, largest, smallest):
 
 @pytest.mark.parametrize('form', SOFT)
 def test_virtual_teacher_loss_golden(form):
-  alone = virtual(STUDENT, LABELS, soft_weight=1.0, form=form)
+  alone = virtual(STUDENT, LABELS, soft_weight=1.0, multiplier=1.0, form=form)
   np.testing.assert_allclose(alone, SOFT[form], rtol=2e-6)
   mixed = virtual(STUDENT, LABELS, soft_weight=0.1, multiplier=50.0, form=form)
   expected = 0.9 * 2.222600637200089 + 0.1 * 50 * SOFT[form]
   np.testing.assert_allclose(mixed, expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize('form, multiplier', [('paper', 400), ('reference', 1)])
+def test_the_multiplier_by_default(form, multiplier):
+  found = virtual(STUDENT, LABELS, soft_weight=1.0, form=form)
+  np.testing.assert_allclose(found, multiplier * SOFT[form], rtol=2e-6)
+
+
+def test_the_papers_gradient_does_not_shrink_with_the_temperature():
+  gradient = jax.grad(virtual)
+  at_20 = gradient(STUDENT, LABELS, temperature=20.0, soft_weight=1.0)
+  at_40 = gradient(STUDENT, LABELS, temperature=40.0, soft_weight=1.0)
+  assert jnp.abs(at_40).max() > 0.2
+  np.testing.assert_allclose(at_20, at_40, atol=0.02)
 
 
 def test_a_virtual_teacher_without_knowledge_is_smoothing_to_uniform():
