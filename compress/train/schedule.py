@@ -20,6 +20,8 @@ UNDECAYED = (
   r'bias',
   r'slope',
   r'scales?',
+  r'offset',
+  r'spread',
   r'mean',
   r'var',
   r'zero_points?',

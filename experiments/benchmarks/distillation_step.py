@@ -97,10 +97,9 @@ def measure(
     teacher, student = networks(distillation_methods.METHODS[method].subclasses)
     start = student.init(jax.random.key(0))
     variables = teacher.init(jax.random.key(1))
-    extra, stage = {}, None
+    extra, memory, stage = {}, {}, None
     for stage in distillation_methods.METHODS[method].make(setting):
-      fresh = stage.extra
-      extra = extra if fresh is None else fresh(jax.random.key(2))
+      extra, memory = distillation_stages.begin(stage, extra, jax.random.key(2))
     known = [distillation_networks.KNOWN[x].features for x in names]
     loss_fn = teaching.make_loss(
       student,
@@ -114,7 +113,7 @@ def measure(
       optimizer,
       {
         'collections': {k: v for k, v in start.items() if k != 'params'},
-        'memory': stage.memory(jax.random.key(3)),
+        'memory': memory,
         'teacher': variables if needs else {},
       },
       jax.random.key(4),

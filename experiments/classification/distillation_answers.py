@@ -115,9 +115,8 @@ def professor(setting):
     )
 
   def term(student, teacher, lesson):
-    professor = jax.lax.stop_gradient(lesson.extra['professor'])
     refined = distill.refine(
-      professor,
+      lesson.memory['professor'],
       teacher.features['vector'],
       teacher.logits,
       temperature=setting.temperature,
@@ -136,7 +135,7 @@ def professor(setting):
   features = ('vector',)
   return (
     Stage(plain(prepare), features, extra=extra, teaches=False),
-    Stage(plain(term), features),
+    Stage(plain(term), features, fixed=('professor', 'discriminator')),
   )
 
 

@@ -221,19 +221,21 @@ def factor(setting):
       teacher.features['map3'], lesson.extra['paraphraser']
     )
 
-  def term(student, teacher, extra):
-    return distill.factor_loss(
+  def term(student, teacher, lesson):
+    factors = distill.factor_loss(
       student.features['map3'],
       teacher.features['map3'],
-      extra['translator'],
-      extra['paraphraser'],
+      lesson.extra['translator'],
+      lesson.memory['paraphraser'],
       reduction='reference',
     )
+    hard = distill.cross_entropy(student.logits, lesson.labels)
+    return hard + 200.0 * factors
 
   features = ('map3',)
   return (
     Stage(plain(prepare), features, extra=extra, teaches=False),
-    Stage(with_labels(200.0, term), features),
+    Stage(plain(term), features, fixed=('paraphraser',)),
   )
 
 

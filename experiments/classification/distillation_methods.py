@@ -48,7 +48,7 @@ METHODS = {
     False,
   ),
   'self': Method(
-    'No teacher: KD from the student as it was trained alone.',
+    'No teacher: KD from the same network, trained alone from another start.',
     'Yuan et al. 2020, arXiv:1909.11723',
     answers.oneself,
     False,
@@ -66,7 +66,7 @@ METHODS = {
     features.hints,
   ),
   'FitNet, two stages': Method(
-    'Hints first, then KD, as published.',
+    'Hints first, then KD: the paper’s stages, the benchmark’s regressor.',
     'Romero et al. 2015, arXiv:1412.6550',
     features.hints_first,
   ),

@@ -116,7 +116,7 @@ def _describe(study) -> list[str]:
     f'Every student was trained for {tuning.epochs} epochs from '
     f'{settings.seeds} seeds: the same first weights, order of images and '
     'number of updates for every method. Methods of two stages have '
-    f'{settings.first_share:.1%} more epochs, before the others. {pooled}',
+    f'{settings.first_share:.1%} more epochs, before the others.{pooled}',
     'Weights, features and reductions are those of the RepDistiller benchmark '
     '(Tian, Krishnan and Isola 2020, arXiv:1910.10699) for CIFAR-100, for '
     'every pair the same: no method was tuned, for this data or at all.',

@@ -82,6 +82,8 @@ class Results:
     """Whether a method beats plain distillation, in a word or two."""
     if method == KD:
       return '–'
+    if not np.isfinite(self.accuracy[method]).any():
+      return 'not applicable'
     found = self.interval(method)
     if found is None:
       return 'one run'
@@ -94,6 +96,9 @@ class Results:
     """All methods over all pairs."""
     rows = []
     for method in self.methods:
+      if not np.isfinite(self.accuracy[method]).any():
+        rows.append([method, *[None] * 5, self.verdict(method)])
+        continue
       gain, interval = self.gain(method, ALONE), self.interval(method)
       over = None
       if method != KD:

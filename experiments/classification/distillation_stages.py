@@ -50,6 +50,8 @@ class Stage(NamedTuple):
     extra: `key ->` what the loss learns along; None for what the stage before
       has learned.
     memory: `key ->` what it carries.
+    fixed: names of what was learned along before that this stage only reads:
+      they move from `extra` into the memory, where nothing decays them.
     own: whether the memory gets `logits` [N, K] besides, of the training
       images, by the student as it was trained alone.
     teaches: whether the student trained is kept; else only what was learned
@@ -60,8 +62,29 @@ class Stage(NamedTuple):
   features: tuple[str, ...] = ()
   extra: Callable[[jax.Array], Any] | None = None
   memory: Callable[[jax.Array], Any] = _nothing
+  fixed: tuple[str, ...] = ()
   own: bool = False
   teaches: bool = True
+
+
+def begin(stage: Stage, extra: Any, key: jax.Array) -> tuple[Any, Any]:
+  """What a stage learns along and what it carries, at its start.
+
+  Args:
+    stage: the stage.
+    extra: what the stage before has learned along.
+    key: of what is drawn.
+
+  Returns:
+    The extra and the memory.
+  """
+  first, second = jax.random.split(key)
+  extra = extra if stage.extra is None else stage.extra(first)
+  memory = stage.memory(second)
+  if stage.fixed:
+    memory = {**memory, **{name: extra[name] for name in stage.fixed}}
+    extra = {k: v for k, v in extra.items() if k not in stage.fixed}
+  return extra, memory
 
 
 class Method(NamedTuple):

@@ -36,7 +36,11 @@ from experiments.classification.distillation_networks import (
   PAIRS,
   SMALLEST_PAIR,
 )
-from experiments.classification.distillation_stages import Setting, Shapes
+from experiments.classification.distillation_stages import (
+  Setting,
+  Shapes,
+  begin,
+)
 from experiments.classification.images import load_splits, pool_images
 from experiments.classification.networks import Classifier
 from experiments.classification.teaching import Teacher
@@ -349,9 +353,8 @@ class Study:
     start = network.init(jax.random.key(1000 + seed))
     variables, extra = start, {}
     for i, (stage, one) in enumerate(self._teachings(pair, method)):
-      keys = jax.random.split(jax.random.key(seed * 100 + i))
-      extra = extra if stage.extra is None else stage.extra(keys[0])
-      memory = stage.memory(keys[1])
+      key = jax.random.key(seed * 100 + i)
+      extra, memory = begin(stage, extra, key)
       if stage.own:
         memory = {**memory, 'logits': self._own(pair, seed)}
       learned, extra = one.run(
@@ -361,8 +364,9 @@ class Study:
     return Teacher(network, variables)
 
   def _make_own(self, pair, seed):
-    """Logits of the training images, by the student trained alone."""
-    alone = self._taught(pair, ALONE, seed)
+    """Logits of the training images, by a student trained alone."""
+    # From another start, or it would be taught its own way.
+    alone = self._taught(pair, ALONE, seed + self.settings.seeds)
     views = teaching.look_at_all(
       alone, self.splits.train, scaling=self._scaling
     )

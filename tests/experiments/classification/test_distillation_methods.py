@@ -53,8 +53,7 @@ def _split(view, subclasses):
   )
 
 
-def _lesson(stage, extra):
-  memory = stage.memory(jax.random.key(3))
+def _lesson(stage, extra, memory):
   if stage.own:
     memory = {**memory, 'logits': jnp.ones((IMAGES, CLASSES))}
   return Lesson(
@@ -69,8 +68,8 @@ def _lesson(stage, extra):
 def _stages(name, setting):
   extra = {}
   for stage in METHODS[name].make(setting):
-    extra = extra if stage.extra is None else stage.extra(jax.random.key(2))
-    yield stage, extra
+    extra, memory = stages.begin(stage, extra, jax.random.key(2))
+    yield stage, extra, memory
 
 
 @pytest.mark.parametrize('name', METHODS)
@@ -78,7 +77,7 @@ def test_stages_have_finite_losses_and_slopes(name):
   setting = _setting(teacher=4 if name == 'FSP' else 6)
   theirs = _view(setting.shapes.teacher, 1)
   theirs = _split(theirs, METHODS[name].subclasses)
-  for stage, extra in _stages(name, setting):
+  for stage, extra, memory in _stages(name, setting):
     ours = _view(setting.shapes.student, 0)
     ours = _split(ours, METHODS[name].subclasses)
     # What a stage does not name it does not see.
@@ -87,8 +86,8 @@ def test_stages_have_finite_losses_and_slopes(name):
       for x in (ours, theirs)
     )
 
-    def value(ours, extra, stage=stage, seen=seen):
-      lesson = _lesson(stage, extra)
+    def value(ours, extra, stage=stage, seen=seen, memory=memory):
+      lesson = _lesson(stage, extra, memory)
       return stage.loss(ours, seen, lesson)[0]
 
     loss, grads = jax.jit(jax.value_and_grad(value, argnums=(0, 1)))(
@@ -111,13 +110,13 @@ def test_stages_have_finite_losses_and_slopes(name):
 def test_a_student_equal_to_its_teacher_pays_for_labels_alone(name):
   setting = _setting(4, 4)
   view = _view(setting.shapes.student, 0)
-  ((stage, extra),) = _stages(name, setting)
-  lesson = _lesson(stage, extra)
+  ((stage, extra, memory),) = _stages(name, setting)
+  lesson = _lesson(stage, extra, memory)
   hard = distill.cross_entropy(view.logits, lesson.labels)
   share = 0.1 if name in ('KD', 'logits') else 1.0
-  value, memory = stage.loss(view, view, lesson)
+  value, after = stage.loss(view, view, lesson)
   np.testing.assert_allclose(value, share * hard, rtol=1e-4, atol=1e-5)
-  assert memory == lesson.memory
+  assert after == lesson.memory
 
 
 def test_flows_need_equal_widths():
@@ -127,13 +126,13 @@ def test_flows_need_equal_widths():
 
 def test_memories_move_on():
   setting = _setting()
-  ((stage, extra),) = _stages('CRD', setting)
-  lesson = _lesson(stage, extra)
-  _, memory = stage.loss(
+  ((stage, extra, memory),) = _stages('CRD', setting)
+  lesson = _lesson(stage, extra, memory)
+  _, after = stage.loss(
     _view(setting.shapes.student, 0), _view(setting.shapes.teacher, 1), lesson
   )
-  assert int(memory.count) == 1
-  moved = np.abs(memory.student - lesson.memory.student).max(axis=1) > 0
+  assert int(after.count) == 1
+  moved = np.abs(after.student - lesson.memory.student).max(axis=1) > 0
   np.testing.assert_array_equal(np.flatnonzero(moved), np.arange(BATCH))
 
 
@@ -144,7 +143,17 @@ def test_what_needs_no_teacher_looks_at_none():
   for name, method in METHODS.items():
     if method.teacher:
       continue
-    for stage, extra in _stages(name, setting):
-      lesson = _lesson(stage, extra)
+    for stage, extra, memory in _stages(name, setting):
+      lesson = _lesson(stage, extra, memory)
       first, second = (stage.loss(view, x, lesson)[0] for x in teachers)
       assert first == second
+
+
+@pytest.mark.parametrize(
+  'name, fixed',
+  [('FT', {'paraphraser'}), ('professor', {'professor', 'discriminator'})],
+)
+def test_what_is_only_read_is_not_trained(name, fixed):
+  (_, learned, _), (_, extra, memory) = _stages(name, _setting())
+  assert fixed <= set(learned) and not fixed & set(extra)
+  assert all(memory[x] is learned[x] for x in fixed)
