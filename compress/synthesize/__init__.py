@@ -89,6 +89,7 @@ from compress.synthesize.subsampling import (
   subsample_number_fakes as subsample_number_fakes,
 )
 from compress.synthesize.vicinal import Vicinity as Vicinity
+from compress.synthesize.vicinal import draw_near as draw_near
 from compress.synthesize.vicinal import draw_vicinal as draw_vicinal
 from compress.synthesize.vicinal import hard_weights as hard_weights
 from compress.synthesize.vicinal import (

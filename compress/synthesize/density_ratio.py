@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from compress.errors import InputError
 from compress.synthesize.steps import run_steps
+from compress.synthesize.vicinal import Vicinity, draw_near
 
 
 class DensityRatio(nn.Module):
@@ -39,7 +41,11 @@ class DensityRatio(nn.Module):
 
 
 def softplus_ratio_loss(
-  real: jax.Array, fake: jax.Array, *, penalty: float = 0.01
+  real: jax.Array,
+  fake: jax.Array,
+  *,
+  penalty: float = 0.01,
+  weights: jax.Array | None = None,
 ) -> jax.Array:
   """Learns a density ratio from samples of both densities.
 
@@ -52,13 +58,16 @@ def softplus_ratio_loss(
     real: ratios of real samples, [B].
     fake: ratios of fakes, [B'].
     penalty: lambda, 0 or more; 0.01 in cGAN-KD.
+    weights: of the real samples, [B], 0..1; the mean is over B whatever they
+      add up to.
 
   Returns:
     Float32 scalar.
   """
   real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
   loss = (jax.nn.sigmoid(fake) * fake - jax.nn.softplus(fake)).mean()
-  loss = loss - jax.nn.sigmoid(real).mean()
+  gain = jax.nn.sigmoid(real)
+  loss = loss - (gain if weights is None else weights * gain).mean()
   return loss + penalty * jnp.square(fake.mean() - 1)
 
 
@@ -71,10 +80,14 @@ def train_density_ratio(
   batch: int = 128,
   learning_rate: float = 1e-4,
   penalty: float = 0.01,
+  vicinity: Vicinity | None = None,
   progress: bool = True,
   description: str | None = None,
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
   """Trains `DensityRatio` on the features of real images and of fakes.
+
+  With a vicinity conditions are numbers, and every fake is compared, at its own
+  number, with a real image of a nearby one, as for CcGAN in cGAN-KD.
 
   Args:
     real: features [N, D] of real images, and their conditions [N, K].
@@ -84,6 +97,8 @@ def train_density_ratio(
     batch: real ones and fakes a step.
     learning_rate: of Adam.
     penalty: see `softplus_ratio_loss`.
+    vicinity: what counts as near; sigma is not used. None for classes, and for
+      numbers that are taken as they are.
     progress: show a bar.
     description: stands before the bar.
 
@@ -91,14 +106,25 @@ def train_density_ratio(
     `(features [B, D], conditions [B, K]) -> float64 [B]`, the ratio.
 
   Raises:
+    InputError: a vicinity for other than numbers.
     FloatingPointError: the loss is not finite.
   """
   network = DensityRatio()
   optimizer = optax.adam(learning_rate)
+  if vicinity is not None:
+    numbers = np.asarray(real[1])
+    if numbers.shape[1:] != (1,):
+      raise InputError(
+        f'conditions {list(numbers.shape)} with a vicinity; right are numbers, '
+        '[N, 1]'
+      )
+    vicinity = vicinity.settled(numbers[:, 0])
+    order = np.argsort(numbers[:, 0], kind='stable')
+    real = tuple(np.asarray(x)[order] for x in real)
 
-  def loss_fn(params, real, fake):
+  def loss_fn(params, real, fake, weights):
     ratios = [network.apply({'params': params}, *x) for x in (real, fake)]
-    loss = softplus_ratio_loss(*ratios, penalty=penalty)
+    loss = softplus_ratio_loss(*ratios, penalty=penalty, weights=weights)
     return loss, {'loss': loss, 'fake_ratio': ratios[1].mean()}
 
   @jax.jit
@@ -110,8 +136,17 @@ def train_density_ratio(
       return tuple(array[rows] for array in arrays)
 
     keys = jax.random.split(key)
+    theirs, weights = some(keys[1], fake), None
+    if vicinity is None:
+      ours = some(keys[0], real)
+    else:
+      at = theirs[1]
+      rows, weights = draw_near(
+        real[1][:, 0], at[:, 0], keys[0], vicinity=vicinity
+      )
+      ours = real[0][rows], at
     grads, metrics = jax.grad(loss_fn, has_aux=True)(
-      params, some(keys[0], real), some(keys[1], fake)
+      params, ours, theirs, weights
     )
     with jax.numpy_dtype_promotion('standard'):
       updates, moments = optimizer.update(grads, moments, params)

@@ -195,6 +195,32 @@ class Drawn(NamedTuple):
   fake: jax.Array
 
 
+def draw_near(
+  numbers: jax.Array,
+  targets: jax.Array,
+  key: jax.Array,
+  *,
+  vicinity: Vicinity,
+) -> tuple[jax.Array, jax.Array]:
+  """Draws a real image near each target, any in its vicinity alike.
+
+  Args:
+    numbers: of the real images, float32 [N], in rising order.
+    targets: [B].
+    key: random key.
+    vicinity: settled, see `Vicinity.settled`.
+
+  Returns:
+    Rows int32 [B], and the weights of their scores, float32 [B]; 0 where the
+    vicinity has no image. Pure, good under `jit`.
+  """
+  first, last = _ends(numbers, targets, vicinity)
+  rows = jax.random.randint(key, targets.shape, first, last)
+  rows = jnp.clip(rows, 0, len(numbers) - 1)
+  weights = vicinity.weights(numbers[rows], targets)
+  return rows, jnp.where(first < last, weights, 0.0)
+
+
 def draw_vicinal(
   numbers: jax.Array,
   distinct: jax.Array,
@@ -220,25 +246,20 @@ def draw_vicinal(
   clean = distinct[jax.random.randint(which, (batch,), 0, len(distinct))]
   noisy = clean + vicinity.sigma * jax.random.normal(noise, (batch,))
 
-  def ends(targets):
-    return (
-      jnp.searchsorted(numbers, targets - vicinity.radius, side='left'),
-      jnp.searchsorted(numbers, targets + vicinity.radius, side='right'),
-    )
-
-  first, last = ends(noisy)
+  first, last = _ends(numbers, noisy, vicinity)
   targets = jnp.where(first < last, noisy, clean)
-  first, last = ends(targets)
-  rows = jax.random.randint(real, (batch,), first, last)
+  rows, weights = draw_near(numbers, targets, real, vicinity=vicinity)
   low = jnp.maximum(targets - vicinity.radius, numbers[0])
   high = jnp.minimum(targets + vicinity.radius, numbers[-1])
   asked = low + (high - low) * jax.random.uniform(fake, (batch,))
-  return Drawn(
-    rows,
-    targets,
-    asked,
-    vicinity.weights(numbers[rows], targets),
-    vicinity.weights(asked, targets),
+  return Drawn(rows, targets, asked, weights, vicinity.weights(asked, targets))
+
+
+def _ends(numbers, targets, vicinity):
+  """The rows of each target's vicinity: the first, and one past the last."""
+  return (
+    jnp.searchsorted(numbers, targets - vicinity.radius, side='left'),
+    jnp.searchsorted(numbers, targets + vicinity.radius, side='right'),
   )
 
 

@@ -27,7 +27,7 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-  'real': Kind(0, photographs='the inputs', control=True),
+  'real': Kind(0, photographs='as inputs', control=True),
   'cgan_kd': Kind(8, photographs='all, for a GAN'),
   'deep_inversion': Kind(1, batch_norm=True),
   'batch_norm': Kind(2, batch_norm=True),

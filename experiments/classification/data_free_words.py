@@ -118,14 +118,19 @@ def describe(study) -> list[str]:
   tuning = settings.tuning
   fakes = 'cgan_kd' in settings.kinds
   but = f' but {TITLES["cgan_kd"]}' if fakes else ''
+  generators = (
+    f'; KegNet has {making.generators} generators of {making.generator_steps} '
+    'steps'
+    if 'kegnet' in settings.kinds
+    else ''
+  )
   texts = [
     f'The teacher, {study.teacher.name}, was trained on '
     f'{len(study.splits.train):,} images of {settings.dataset}. From it alone '
     f'{making.images} inputs of every kind{but} were made. Those that are '
     f'moved down a loss took {making.steps} steps of Adam at '
-    f'{making.learning_rate:g} within the range of pixels, whatever the kind; '
-    f'KegNet has {making.generators} generators of {making.generator_steps} '
-    'steps. No kind was tuned more than another.',
+    f'{making.learning_rate:g} within the range of pixels, whatever the kind'
+    f'{generators}. No kind was tuned more than another.',
     f'On each kind a student, {study.student.name}, learned the teacher’s '
     f'answers at temperature {tuning.temperature:g}, for {study.updates} '
     f'updates of {tuning.batch} inputs. And on '

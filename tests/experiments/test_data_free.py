@@ -82,7 +82,7 @@ def test_the_report_has_its_fields(smoke):
   students, twins, inputs = report['tables']
   assert len(students['rows']) == 6 and len(twins['rows']) == 5
   assert [row[:2] for row in inputs['rows']] == [
-    ['real images', 'the inputs'],
+    ['real images', 'as inputs'],
     ['cGAN-KD', 'all, for a GAN'],
     ['BatchNorm-matched', 'none'],
     ['KegNet', 'none'],

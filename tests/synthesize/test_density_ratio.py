@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from compress.errors import InputError
 from compress.synthesize import density_ratio
+from compress.synthesize.vicinal import Vicinity
 
 
 def test_the_loss_is_least_at_the_true_ratio():
@@ -41,3 +44,44 @@ def test_a_network_learns_the_ratio():
   at = np.array([[-1.0], [0.0], [1.0]], np.float32)
   found = ratio(at, np.ones((3, 1), np.float32))
   np.testing.assert_allclose(found, np.exp(at[:, 0]), rtol=0.35)
+
+
+def test_the_weights_of_real_samples_by_hand():
+  real, fake = jnp.array([0.0, 100.0]), jnp.array([1.0])
+  weights = jnp.array([1.0, 0.25])
+  plain = density_ratio.softplus_ratio_loss(real, fake, weights=jnp.ones(2))
+  assert plain == density_ratio.softplus_ratio_loss(real, fake)
+  # The logistic function is a half at 0 and one at 100.
+  found = density_ratio.softplus_ratio_loss(real, fake, weights=weights)
+  np.testing.assert_allclose(found - plain, 0.75 - 0.375, rtol=1e-5)
+
+
+@pytest.mark.parametrize('kind', ['hard', 'soft'])
+def test_a_network_learns_the_ratio_between_the_numbers_of_the_images(kind):
+  rng = np.random.default_rng(0)
+  # Real images of five numbers, fakes of any.
+  y = rng.integers(0, 5, (2000, 1)) / 4
+  asked = rng.uniform(size=(2000, 1))
+  real = y + rng.normal(0.5, 1, y.shape), y
+  fake = asked + rng.normal(-0.5, 1, y.shape), asked
+  ratio = density_ratio.train_density_ratio(
+    tuple(x.astype(np.float32) for x in real),
+    tuple(x.astype(np.float32) for x in fake),
+    jax.random.key(0),
+    steps=300,
+    learning_rate=3e-3,
+    vicinity=Vicinity(kind, kappa={'hard': 0.25, 'soft': 0.1}[kind]),
+    progress=False,
+  )
+  # N(y + .5, 1) over N(y - .5, 1) at x is exp(x - y), or less by the weights.
+  at = np.array([[0.375], [0.375]], np.float32)
+  low, high = ratio(at + np.array([[-0.5], [0.5]], np.float32), at)
+  assert high / low == pytest.approx(np.exp(1), rel=0.3)
+
+
+def test_a_vicinity_is_of_numbers():
+  pair = np.zeros((4, 2), np.float32), np.zeros((4, 3), np.float32)
+  with pytest.raises(InputError, match='numbers, '):
+    density_ratio.train_density_ratio(
+      pair, pair, jax.random.key(0), vicinity=Vicinity()
+    )

@@ -139,6 +139,17 @@ def test_a_target_without_images_loses_its_noise():
   assert (np.abs(found.targets - np.round(found.targets)) <= 0.011).all()
 
 
+def test_a_vicinity_without_images_counts_nothing():
+  rows, weights = vicinal.draw_near(
+    jnp.array([0.0, 1.0]),
+    jnp.array([-2.0, 0.5, 0.9, 3.0]),
+    jax.random.key(0),
+    vicinity=Vicinity('hard', sigma=0.0, kappa=0.25),
+  )
+  np.testing.assert_array_equal(weights, [0, 0, 1, 0])
+  assert rows[2] == 1 and ((rows >= 0) & (rows < 2)).all()
+
+
 def test_a_draw_is_the_same_under_jit():
   near = Vicinity('soft', sigma=0.1, kappa=0.2)
   numbers = jnp.linspace(0, 1, 11)
