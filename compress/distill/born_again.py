@@ -25,7 +25,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from compress.distill.response import cross_entropy
+from compress.distill.response import (
+  cross_entropy,
+  pick,
+  soft_cross_entropy,
+)
 from compress.errors import InputError
 
 Model = TypeVar('Model')
@@ -56,7 +60,7 @@ def born_again_loss(
   if not label_weight >= 0:
     raise InputError(f'label_weight is {label_weight}; right is 0 or more')
   chex.assert_equal_shape([student, teacher])
-  soft = _soft_cross_entropy(student, _probabilities(teacher)).mean()
+  soft = soft_cross_entropy(student, _probabilities(teacher)).mean()
   return label_weight * cross_entropy(student, labels) + soft
 
 
@@ -82,15 +86,14 @@ def confidence_weighted_loss(
   Args:
     student: logits `[B, C]`.
     teacher: logits `[B, C]`.
-    labels: int `[B]`.
+    labels: int `[B]`; one that is no class makes the loss NaN.
 
   Returns:
     Float32 scalar >= 0, nats.
   """
   chex.assert_equal_shape([student, teacher])
   log_q = jax.nn.log_softmax(student.astype(jnp.float32))
-  each = -jnp.take_along_axis(log_q, labels[:, None], axis=1).squeeze(1)
-  return (confidence_weights(teacher) * each).sum()
+  return -(confidence_weights(teacher) * pick(log_q, labels)).sum()
 
 
 def permuted_targets(key: jax.Array, teacher: jax.Array) -> jax.Array:
@@ -129,7 +132,7 @@ def permuted_predictions_loss(
     Float32 scalar, at least the teacher's entropy; nats.
   """
   chex.assert_equal_shape([student, teacher])
-  return _soft_cross_entropy(student, permuted_targets(key, teacher)).mean()
+  return soft_cross_entropy(student, permuted_targets(key, teacher)).mean()
 
 
 def generations(
@@ -170,9 +173,3 @@ def generations(
 
 def _probabilities(teacher):
   return jax.nn.softmax(jax.lax.stop_gradient(teacher.astype(jnp.float32)))
-
-
-def _soft_cross_entropy(student, target):
-  """Cross-entropy of every row, `[B]`."""
-  log_q = jax.nn.log_softmax(student.astype(jnp.float32))
-  return -(target * log_q).sum(axis=1)

@@ -25,7 +25,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from compress.errors import InputError
+from compress.distill.response import (
+  check_temperature,
+  cross_entropy,
+  soft_cross_entropy,
+)
 
 NOT_A_DEFENCE = (
   'Defensive distillation hides gradients and does not make a network robust: '
@@ -48,12 +52,10 @@ def defensive_teacher_loss(
     Float32 scalar >= 0, mean over the batch, without a factor T squared.
 
   Raises:
-    InputError: the temperature is not positive.
+    InputError: the temperature is not finite and above 0.
   """
-  chex.assert_rank([logits, labels], [2, 1])
-  _check(temperature)
-  log_q = jax.nn.log_softmax(logits.astype(jnp.float32) / temperature)
-  return -jnp.take_along_axis(log_q, labels[:, None], axis=1).mean()
+  check_temperature(temperature)
+  return cross_entropy(logits.astype(jnp.float32) / temperature, labels)
 
 
 def defensive_loss(
@@ -65,23 +67,23 @@ def defensive_loss(
   entropy and with a factor T squared, which the paper has not.
 
   Args:
-    student: logits `[B, C]`.
-    teacher: logits `[B, C]`, without gradient.
+    student: logits `[B, C]`; -inf is allowed where the teacher's is too.
+    teacher: logits `[B, C]`, without gradient; -inf is allowed.
     temperature: T > 0, that of the teacher's training.
 
   Returns:
     Float32 scalar, at least the softened teacher's entropy; nats.
 
   Raises:
-    InputError: the temperature is not positive.
+    InputError: the temperature is not finite and above 0.
   """
   chex.assert_equal_shape([student, teacher])
   chex.assert_rank(student, 2)
-  _check(temperature)
+  check_temperature(temperature)
   teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32))
   target = jax.nn.softmax(teacher / temperature)
-  log_q = jax.nn.log_softmax(student.astype(jnp.float32) / temperature)
-  return -(target * log_q).sum(axis=1).mean()
+  student = student.astype(jnp.float32) / temperature
+  return soft_cross_entropy(student, target).mean()
 
 
 def softened(
@@ -97,16 +99,11 @@ def softened(
     The same decisions, with the gradients of the training.
 
   Raises:
-    InputError: the temperature is not positive.
+    InputError: the temperature is not finite and above 0.
   """
-  _check(temperature)
+  check_temperature(temperature)
 
   def divided(*args, **kwargs):
     return predict(*args, **kwargs).astype(jnp.float32) / temperature
 
   return divided
-
-
-def _check(temperature: float) -> None:
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')

@@ -14,6 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from compress.distill.response import check_temperature
 from compress.errors import InputError
 
 Member = Callable[[jax.Array], jax.Array]
@@ -63,8 +64,7 @@ def ensemble_logits(
   """
   if not members:
     raise InputError('an ensemble has no member; right is one or more')
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')
+  check_temperature(temperature)
   if mean not in ('probabilities', 'logits'):
     raise InputError(f'mean is {mean!r}; right is probabilities or logits')
   answers = [member(inputs).astype(jnp.float32) for member in members]

@@ -3,7 +3,8 @@
 Notation: `c = cos(theta)` is the cosine between an embedding and the weight
 vector of a class, `y` the true class, `m` the margin, `s` the scale. Both
 heads return `s * c` with the margin applied to class y only; their loss is the
-cross-entropy of that. A head is used in training and dropped afterwards.
+cross-entropy of that. A head is used in training and dropped afterwards. A row
+whose label is no class gets no margin, and makes the loss NaN.
 """
 
 import math
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from compress.distill.embedding import normalize
-from compress.distill.response import cross_entropy
+from compress.distill.response import cross_entropy, pick
 from compress.errors import InputError
 
 # sin^2 is kept above this: one float32 step below a cosine of 1.
@@ -45,7 +46,10 @@ def cosines(embeddings: jax.Array, weights: jax.Array) -> jax.Array:
     Float32 `[B, C]`, in -1..1 up to rounding.
   """
   chex.assert_rank([embeddings, weights], 2)
-  return jnp.matmul(normalize(embeddings), normalize(weights, axis=0))
+  # Heads multiply by s, often 64: a matrix unit's bfloat16 would blur it.
+  return jnp.matmul(
+    normalize(embeddings), normalize(weights, axis=0), precision='highest'
+  )
 
 
 def arcface_logits(
@@ -94,7 +98,7 @@ def arcface_logits(
       f"gradient is {gradient!r}; it must be 'exact', 'insightface' or 'tface'."
     )
   cosine = cosines(embeddings, weights)
-  target = _pick(cosine, labels)
+  target = pick(cosine, labels)
   square = jnp.maximum((1 - target) * (1 + target), _LEAST_SQUARED_SINE)
   moved = target * math.cos(margin) - jnp.sqrt(square) * math.sin(margin)
   if gradient == 'insightface':
@@ -130,7 +134,7 @@ def cosface_logits(
     Float32 `[B, C]`.
   """
   cosine = cosines(embeddings, weights)
-  return scale * _put(cosine, labels, _pick(cosine, labels) - margin)
+  return scale * _put(cosine, labels, pick(cosine, labels) - margin)
 
 
 def arcface_loss(
@@ -191,12 +195,6 @@ def cosface_loss(
     embeddings, weights, labels, scale=scale, margin=margin
   )
   return cross_entropy(logits, labels)
-
-
-def _pick(cosine, labels):
-  """The true class's cosines, `[B]`."""
-  chex.assert_shape(labels, (cosine.shape[0],))
-  return jnp.take_along_axis(cosine, labels[:, None], axis=1)[:, 0]
 
 
 def _put(cosine, labels, target):

@@ -24,7 +24,12 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from compress.distill.response import cross_entropy, soft_target_loss
+from compress.distill.response import (
+  check_temperature,
+  cross_entropy,
+  soft_cross_entropy,
+  soft_target_loss,
+)
 from compress.errors import InputError
 
 
@@ -86,8 +91,7 @@ def label_smoothing_loss(
   targets = smooth_labels(
     labels, classes=logits.shape[1], smoothing=smoothing, form=form
   )
-  log_q = jax.nn.log_softmax(logits.astype(jnp.float32))
-  return -jnp.mean(jnp.sum(targets * log_q, axis=1))
+  return soft_cross_entropy(logits, targets).mean()
 
 
 def virtual_teacher(
@@ -115,8 +119,7 @@ def virtual_teacher(
   Raises:
     InputError: an option out of its range.
   """
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')
+  check_temperature(temperature)
   logits = _virtual_logits(labels, classes, correct, form)
   return jax.nn.softmax(logits / temperature)
 
@@ -160,8 +163,7 @@ def virtual_teacher_loss(
     InputError: an option out of its range.
   """
   _check_share('soft_weight', soft_weight)
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')
+  check_temperature(temperature)
   _check_form(form)
   if multiplier is None:
     multiplier = temperature**2 if form == 'paper' else 1.0

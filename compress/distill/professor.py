@@ -30,7 +30,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from compress.distill.response import cross_entropy, soft_target_loss
+from compress.distill.response import (
+  check_temperature,
+  cross_entropy,
+  soft_target_loss,
+)
 from compress.errors import InputError
 
 Layer = dict[str, jax.Array]
@@ -115,10 +119,10 @@ def refine(
     The refined logits, and the autoencoder's two sides.
 
   Raises:
-    InputError: the temperature is not positive.
+    InputError: the temperature is not finite and above 0.
   """
   chex.assert_rank([features, teacher], [2, 2])
-  _check_temperature(temperature)
+  check_temperature(temperature)
   features, teacher = jax.lax.stop_gradient(
     (features.astype(jnp.float32), teacher.astype(jnp.float32))
   )
@@ -201,7 +205,7 @@ def discriminator_loss(
     Float32 scalar > 0; 2 log 2 where it cannot tell.
 
   Raises:
-    InputError: the temperature is not positive.
+    InputError: the temperature is not finite and above 0.
   """
   refined = refine(professor, features, teacher, temperature=temperature)
   teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32))
@@ -312,8 +316,3 @@ def _dense(key, size, width):
 
 def _apply(layer, inputs):
   return inputs @ layer['kernel'] + layer['bias'][None]
-
-
-def _check_temperature(temperature):
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')

@@ -7,11 +7,63 @@ average over the batch, not over the classes: a mean over `B * C` hides a factor
 out of such code, `reduction='reference'` is what it computes.
 """
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
 
+from compress.distill.maps import check_reduction
 from compress.errors import InputError
+
+
+def pick(values: jax.Array, labels: jax.Array) -> jax.Array:
+  """The value of each row's class.
+
+  Args:
+    values: `[..., K]`, any float dtype.
+    labels: classes 0..K-1, int `[...]`.
+
+  Returns:
+    `[...]`, of the values' dtype; NaN where a label is no class, on either
+    side: -1 is not the last class.
+  """
+  chex.assert_shape(labels, values.shape[:-1])
+  labels = labels.astype(jnp.int32)
+  labels = jnp.where(labels < 0, values.shape[-1], labels)[..., None]
+  found = jnp.take_along_axis(
+    values, labels, axis=-1, mode='fill', fill_value=jnp.nan
+  )
+  return found.squeeze(-1)
+
+
+def soft_cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """Cross-entropy of each row's target probabilities.
+
+  Args:
+    logits: `[..., C]`; -inf where the target is 0 counts nothing.
+    targets: float32 `[..., C]`, rows that sum to 1.
+
+  Returns:
+    Float32 `[...]`, in nats.
+  """
+  log_q = jax.nn.log_softmax(logits.astype(jnp.float32))
+  return -jnp.where(targets == 0, 0.0, targets * log_q).sum(axis=-1)
+
+
+def check_temperature(temperature: float) -> None:
+  """Raises unless the temperature is finite and above 0.
+
+  Args:
+    temperature: T, as the losses take it.
+
+  Raises:
+    InputError: any other.
+  """
+  if not 0 < temperature < math.inf:
+    raise InputError(
+      f'temperature is {temperature}; it must be finite and above 0.'
+    )
 
 
 def cross_entropy(
@@ -21,20 +73,32 @@ def cross_entropy(
 
   Args:
     logits: `[B, C]`.
-    labels: classes 0..C-1, int `[B]`.
+    labels: classes 0..C-1, int `[B]`. One that is no class, on either side,
+      makes the loss NaN; leave such rows out by `where`.
     where: bool `[B]`, the examples that count; all by default. Where none
-      does, the loss is 0.
+      does, the loss is 0. What stands in the others, NaN in logits or a label
+      that is no class, reaches neither the loss nor its gradient.
 
   Returns:
     Float32 scalar, in nats.
+
+  Raises:
+    InputError: `where` is not of the labels' shape.
   """
   chex.assert_rank([logits, labels], [2, 1])
-  log_q = jax.nn.log_softmax(logits.astype(jnp.float32))
-  each = -jnp.take_along_axis(log_q, labels[:, None], axis=1).squeeze(1)
+  logits = logits.astype(jnp.float32)
   if where is None:
-    return each.mean()
-  counted = where.astype(each.dtype)
-  return (each * counted).sum() / jnp.maximum(counted.sum(), 1.0)
+    return -pick(jax.nn.log_softmax(logits), labels).mean()
+  if where.shape != labels.shape:
+    raise InputError(
+      f'where of shape {list(where.shape)} for labels {list(labels.shape)}; '
+      'right is one a label'
+    )
+  where = where.astype(bool)
+  # Before the logarithm as well: 0 times its gradient would be NaN.
+  log_q = jax.nn.log_softmax(jnp.where(where[:, None], logits, 0.0))
+  each = jnp.where(where, -pick(log_q, labels), 0.0)
+  return each.sum() / jnp.maximum(where.sum(dtype=jnp.float32), 1.0)
 
 
 def logit_loss(
@@ -62,7 +126,7 @@ def logit_loss(
   """
   chex.assert_equal_shape([student, teacher])
   chex.assert_rank(student, 2)
-  _check_reduction(reduction)
+  check_reduction(reduction)
   teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32))
   square = jnp.square(student.astype(jnp.float32) - teacher)
   if reduction == 'reference':
@@ -101,13 +165,12 @@ def soft_target_loss(
     Float32 scalar >= 0, in nats times T squared.
 
   Raises:
-    InputError: the temperature is not positive, an unknown reduction.
+    InputError: the temperature is not finite and above 0, an unknown reduction.
   """
   chex.assert_equal_shape([student, teacher])
   chex.assert_rank(student, 2)
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')
-  _check_reduction(reduction)
+  check_temperature(temperature)
+  check_reduction(reduction)
   student = student.astype(jnp.float32) / temperature
   teacher = jax.lax.stop_gradient(teacher.astype(jnp.float32)) / temperature
   terms = _divergence_terms(teacher, student)
@@ -144,8 +207,8 @@ def hinton_loss(
     Float32 scalar >= 0.
 
   Raises:
-    InputError: the temperature is not positive, the weight not in 0..1, or an
-      unknown reduction.
+    InputError: the temperature is not finite and above 0, the weight not in
+      0..1, or an unknown reduction.
   """
   if not 0 <= hard_weight <= 1:
     raise InputError(f'hard_weight is {hard_weight}; it must be in 0..1.')
@@ -154,14 +217,6 @@ def hinton_loss(
     student, teacher, temperature=temperature, reduction=reduction
   )
   return hard_weight * hard + (1 - hard_weight) * soft
-
-
-def _check_reduction(reduction: str) -> None:
-  """Raises InputError for a reduction that is not known."""
-  if reduction not in ('paper', 'reference'):
-    raise InputError(
-      f"reduction is {reduction!r}; it must be 'paper' or 'reference'."
-    )
 
 
 def _divergence_terms(teacher: jax.Array, student: jax.Array) -> jax.Array:

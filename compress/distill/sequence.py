@@ -25,7 +25,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from compress.distill.response import soft_target_loss
+from compress.distill.response import pick, soft_target_loss
 from compress.errors import InputError
 
 
@@ -54,7 +54,7 @@ def sequence_nll(
 
   Args:
     logits: `[B, L, V]`, of each token after those before it.
-    tokens: int `[B, L]`.
+    tokens: 0..V-1, int `[B, L]`; another that counts makes the loss NaN.
     where: bool `[B, L]`, the tokens that count; all by default. What stands
       elsewhere, in tokens or logits, does not matter.
     reduction: 'sequence', summed over tokens, mean over the batch, as in the
@@ -70,8 +70,7 @@ def sequence_nll(
   where = _counted(where, tokens.shape)
   logits = jnp.where(where[..., None], logits.astype(jnp.float32), 0.0)
   tokens = jnp.where(where, tokens, 0)
-  log_q = jax.nn.log_softmax(logits)
-  each = -jnp.take_along_axis(log_q, tokens[..., None], axis=2).squeeze(2)
+  each = -pick(jax.nn.log_softmax(logits), tokens)
   return _reduce(each, where, reduction)
 
 
@@ -99,7 +98,7 @@ def word_loss(
     Float32 scalar >= 0.
 
   Raises:
-    InputError: the temperature is not positive, an unknown reduction.
+    InputError: the temperature is not finite and above 0, an unknown reduction.
   """
   chex.assert_equal_shape([student, teacher])
   chex.assert_rank(student, 3)

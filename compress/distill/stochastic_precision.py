@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from compress.distill.embedding import normalize
-from compress.distill.response import cross_entropy
+from compress.distill.response import check_temperature, cross_entropy
 from compress.errors import InputError
 
 
@@ -37,12 +37,11 @@ def cosine_response_loss(
     Float32 scalar in [0, T^2].
 
   Raises:
-    InputError: the temperature is not positive.
+    InputError: the temperature is not finite and above 0.
   """
   chex.assert_equal_shape([student, teacher])
   chex.assert_rank(student, 2)
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')
+  check_temperature(temperature)
   teacher = jax.lax.stop_gradient(teacher)
   ours, theirs = (
     normalize(jax.nn.softmax(logits.astype(jnp.float32) / temperature))
@@ -72,7 +71,8 @@ def stochastic_precision_loss(
     Float32 scalar >= 0.
 
   Raises:
-    InputError: the temperature is not positive, or the weight negative.
+    InputError: the temperature is not finite and above 0, or the weight is
+      negative.
   """
   if not weight >= 0:
     raise InputError(f'weight is {weight}; it must be 0 or more.')

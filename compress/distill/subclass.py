@@ -26,7 +26,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress.distill.embedding import normalize
-from compress.distill.response import cross_entropy, soft_target_loss
+from compress.distill.response import (
+  check_temperature,
+  cross_entropy,
+  soft_target_loss,
+)
 from compress.errors import InputError
 
 
@@ -88,11 +92,10 @@ def spread_loss(logits: jax.Array, *, temperature: float = 1.0) -> jax.Array:
     Float32 scalar <= 0, in nats.
 
   Raises:
-    InputError: the temperature is not positive.
+    InputError: the temperature is not finite and above 0.
   """
   chex.assert_rank(logits, 2)
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')
+  check_temperature(temperature)
   unit = normalize(logits)
   cosines = jnp.matmul(unit, unit.T, precision='highest')
   # 1 / T_a goes inside: identical rows then give 0, not a rounding of it.
@@ -123,7 +126,8 @@ def subclass_teacher_loss(
     Float32 scalar.
 
   Raises:
-    InputError: a weight below 0, a temperature not above, bad owners.
+    InputError: a weight below 0, a temperature not finite and above 0, bad
+      owners.
   """
   if not spread_weight >= 0:
     raise InputError(f'spread_weight is {spread_weight}; right is 0 or more.')
@@ -152,7 +156,7 @@ def subclass_loss(
     labels: classes 0..C-1, int `[B]`.
     owners: the class of each subclass.
     temperature: T > 0 of the soft term.
-    soft_weight: a, 0..1.
+    soft_weight: a, the divergence's share, 0..1, the labels having the rest.
 
   Returns:
     Float32 scalar >= 0.

@@ -99,6 +99,29 @@ def test_gradients(loss):
     assert np.isfinite(jax.grad(loss)(student, teacher)).all()
 
 
+def test_a_class_that_neither_network_allows_counts_nothing():
+  student, teacher = (x.at[:, 3].set(-jnp.inf) for x in (STUDENT, TEACHER))
+  loss, gradient = jax.value_and_grad(distill.born_again_loss)(
+    student, teacher, LABELS
+  )
+  few = [0, 1, 2, 4]
+  labels = jnp.asarray([0, 2, 3, 1])
+  expected, slopes = jax.value_and_grad(distill.born_again_loss)(
+    STUDENT[:, few], TEACHER[:, few], labels
+  )
+  assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+  np.testing.assert_allclose(gradient[:, few], slopes, atol=1e-7)
+  assert not np.any(gradient[:, 3])
+  unknown = teacher.at[0, 0].set(jnp.nan)
+  assert np.isnan(distill.born_again_loss(student, unknown, LABELS))
+
+
+@pytest.mark.parametrize('label', [-1, 5])
+def test_a_label_that_is_no_class_makes_the_loss_nan(label):
+  labels = LABELS.at[0].set(label)
+  assert np.isnan(distill.confidence_weighted_loss(STUDENT, TEACHER, labels))
+
+
 @pytest.mark.parametrize('loss', LOSSES)
 def test_float32_inside(loss):
   low = (x.astype(jnp.bfloat16) for x in (STUDENT, TEACHER))

@@ -48,6 +48,27 @@ def test_gradients_and_precision():
   assert low.dtype == jnp.float32
 
 
+def test_a_class_that_neither_network_allows_counts_nothing():
+  loss = jax.value_and_grad(
+    functools.partial(distill.defensive_loss, temperature=20.0)
+  )
+  few = [0, 1, 2, 4]
+  expected, slopes = loss(STUDENT[:, few], TEACHER[:, few])
+  found, gradient = loss(
+    STUDENT.at[:, 3].set(-jnp.inf), TEACHER.at[:, 3].set(-jnp.inf)
+  )
+  assert float(found) == pytest.approx(float(expected), rel=1e-6)
+  np.testing.assert_allclose(gradient[:, few], slopes, atol=1e-7)
+  assert not np.any(gradient[:, 3])
+
+
+@pytest.mark.parametrize('label', [-1, 5])
+def test_a_label_that_is_no_class_makes_the_loss_nan(label):
+  labels = LABELS.at[0].set(label)
+  loss = distill.defensive_teacher_loss(STUDENT, labels, temperature=20.0)
+  assert np.isnan(loss)
+
+
 def test_saturation_golden():
   """In float32 entries of `p - y` become exactly 0 as logits grow."""
   logits = jnp.asarray([[4.0, 2.0, -1.0]])

@@ -201,6 +201,25 @@ def test_half_precision_jit_and_vmap():
   np.testing.assert_allclose(mapped, jnp.stack(expected), rtol=1e-5)
 
 
+@pytest.mark.parametrize('label', [-1, 7])
+def test_a_label_that_is_no_class_has_no_margin_and_no_loss(label):
+  embeddings, weights, labels = batch()
+  labels = labels.at[2].set(label)
+  cosines = distill.cosines(embeddings, weights)
+  found = distill.cosface_logits(embeddings, weights, labels, scale=1.0)
+  np.testing.assert_array_equal(found[2], cosines[2])
+  found = arcface_logits(embeddings, weights, labels, scale=1.0)
+  np.testing.assert_allclose(found[2], cosines[2], rtol=1e-6)
+  assert np.isnan(arcface_loss(embeddings, weights, labels))
+  assert np.isnan(distill.cosface_loss(embeddings, weights, labels))
+
+
+def test_cosines_are_multiplied_at_full_precision():
+  embeddings, weights, _ = batch()
+  text = str(jax.make_jaxpr(distill.cosines)(embeddings, weights))
+  assert 'Precision.HIGHEST' in text
+
+
 def test_init_head_has_the_published_spread():
   weights = distill.init_head(jax.random.key(0), 64, 500)
   assert weights.shape == (64, 500) and weights.dtype == jnp.float32

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from compress import distill
+from compress.distill.response import check_temperature, pick
 from compress.errors import InputError
 
 ROWS, CLASSES = np.arange(4)[:, None], np.arange(5)[None, :]
@@ -29,6 +30,42 @@ slope = jax.jit(jax.grad(soft), static_argnums=2)
 def test_cross_entropy_golden():
   loss = distill.cross_entropy(STUDENT, LABELS)
   np.testing.assert_allclose(loss, 2.222600637200089, rtol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', [jnp.int8, jnp.uint8, jnp.int32])
+def test_pick_knows_no_class_beyond_either_end(dtype):
+  values = jnp.arange(600.0).reshape(2, 300)
+  np.testing.assert_array_equal(
+    pick(values, jnp.array([3, 0], dtype)), [3, 300]
+  )
+  wrong = jnp.array([-1, 1]).astype(dtype)
+  expected = [np.nan if dtype != jnp.uint8 else 255, 301]
+  np.testing.assert_array_equal(pick(values, wrong), expected)
+
+
+@pytest.mark.parametrize('label', [-1, -5, 5])
+def test_a_label_that_is_no_class_makes_the_loss_nan(label):
+  labels = LABELS.at[1].set(label)
+  assert np.isnan(distill.cross_entropy(STUDENT, labels))
+  where = jnp.array([True, False, True, True])
+  found = distill.cross_entropy(STUDENT, labels, where=where)
+  expected = distill.cross_entropy(STUDENT[where], LABELS[where])
+  np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize('what', [jnp.nan, jnp.inf, -jnp.inf])
+def test_what_is_left_out_reaches_neither_loss_nor_gradient(what):
+  where = jnp.array([True, False, True, False])
+  value = jax.value_and_grad(
+    lambda z: distill.cross_entropy(z, LABELS, where=where)
+  )
+  loss, gradient = value(STUDENT.at[1].set(what).at[3, 0].set(what))
+  expected, slopes = value(STUDENT)
+  assert loss == expected
+  np.testing.assert_array_equal(gradient, slopes)
+  assert not np.any(gradient[~where])
+  nothing = jnp.zeros(4, bool)
+  assert distill.cross_entropy(STUDENT * what, LABELS, where=nothing) == 0
 
 
 @pytest.mark.parametrize(
@@ -178,7 +215,15 @@ def test_bad_options():
     distill.logit_loss(STUDENT, TEACHER, reduction='mean')
   with pytest.raises(InputError, match="reduction is 'mean'"):
     distill.hinton_loss(STUDENT, TEACHER, LABELS, reduction='mean')
+  with pytest.raises(InputError, match=r'where of shape \[4, 1\]'):
+    distill.cross_entropy(STUDENT, LABELS, where=jnp.ones((4, 1), bool))
   with pytest.raises(InputError, match='temperature is 0'):
     soft(temperature=0)
   with pytest.raises(InputError, match='hard_weight is 2'):
     distill.hinton_loss(STUDENT, TEACHER, LABELS, hard_weight=2)
+
+
+@pytest.mark.parametrize('temperature', [0, -1.0, np.nan, np.inf])
+def test_a_temperature_is_finite_and_above_0(temperature):
+  with pytest.raises(InputError, match='finite and above 0'):
+    check_temperature(temperature)

@@ -68,6 +68,14 @@ def test_half_precision_gives_float32():
   np.testing.assert_allclose(found, full, rtol=2e-2)
 
 
+@pytest.mark.parametrize('beyond', [-1, PADDED[0].shape[2]])
+def test_a_token_that_is_none_counts_only_as_padding(beyond):
+  expected = nll(PADDED[0], TOKENS, where=WHERE)
+  padded = jnp.where(WHERE, TOKENS, beyond)
+  np.testing.assert_array_equal(nll(PADDED[0], padded, where=WHERE), expected)
+  assert np.isnan(nll(PADDED[0], TOKENS.at[0, 0].set(beyond), where=WHERE))
+
+
 def test_bleu_by_hand():
   bleu = distill.smoothed_bleu
   assert bleu('abcdef', 'abcdef') == pytest.approx(1)
