@@ -1,4 +1,8 @@
-"""A student taught by a teacher: losses, class heads, batches for pairs."""
+"""A student taught by a teacher: losses of every kind, schemes, trees.
+
+Losses of answers, features, relations and contrasts; schemes of several
+networks; students that explain themselves; class heads; batches for pairs.
+"""
 
 from compress.distill.assistants import Found as Found
 from compress.distill.assistants import Hop as Hop

@@ -141,15 +141,16 @@ def run_path(
     The end; a path of two places is plain distillation.
 
   Raises:
-    InputError: a path of one place, or one that does not go upwards.
+    InputError: a path of one place, or one that does not go upwards; an
+      accuracy that is not finite.
   """
   path = tuple(path)
   if len(path) < 2 or any(a >= b for a, b in itertools.pairwise(path)):
     raise InputError(f'path {path}; right are two rising places or more')
   model, hops = teacher, []
   for end in range(2, len(path) + 1):
-    model, accuracy = distil(model, path[end - 1])
-    hops.append(Hop(path[:end], float(accuracy)))
+    model, accuracy = _distilled(distil, model, path[:end])
+    hops.append(Hop(path[:end], accuracy))
   return Found(path, model, hops[-1].accuracy, tuple(hops))
 
 
@@ -179,7 +180,8 @@ def search_path(
     The best path and what it led to. Of equally good ones the shorter.
 
   Raises:
-    InputError: no place after the teacher's, a number below 0.
+    InputError: no place after the teacher's, a number below 0, an accuracy
+      that is not finite.
   """
   if not 0 <= first < count - 1:
     raise InputError(
@@ -201,13 +203,21 @@ def search_path(
       used = len(source.path) - 1
       if most_assistants is not None and used > most_assistants:
         continue
-      model, accuracy = distil(source.model, place)
       path = (*source.path, place)
-      hops.append(Hop(path, float(accuracy)))
-      reached.append(Found(path, model, float(accuracy), ()))
+      model, accuracy = _distilled(distil, source.model, path)
+      hops.append(Hop(path, accuracy))
+      reached.append(Found(path, model, accuracy, ()))
     kept[place] = _best(reached, each_length=most_assistants is not None)
   end = _best(kept[count - 1], each_length=False)[0]
   return end._replace(hops=tuple(hops))
+
+
+def _distilled(distil, teacher, path):
+  """The network at the end of a path, and its accuracy."""
+  model, accuracy = distil(teacher, path[-1])
+  if not np.isfinite(accuracy):
+    raise InputError(f'path {path}: accuracy {accuracy}; right is finite')
+  return model, float(accuracy)
 
 
 def _best(found: list[Found], *, each_length: bool) -> list[Found]:

@@ -27,9 +27,12 @@ import jax
 import jax.numpy as jnp
 
 from compress.distill.embedding import normalize
+from compress.distill.maps import match_places
 from compress.distill.response import cross_entropy, soft_target_loss
 from compress.distill.taps import check_pairs
 from compress.errors import InputError
+
+_REDUCTIONS = ('squares', 'paper', 'reference')
 
 
 def attention_map(features: jax.Array, *, power: float = 2.0) -> jax.Array:
@@ -63,35 +66,50 @@ def attention_loss(
   teacher: Mapping[str, jax.Array],
   *,
   power: float = 2.0,
+  reduction: str = 'squares',
 ) -> jax.Array:
-  """Squared distance of unit attention maps; the sum over layers above.
+  """Distance of unit attention maps, summed over layers.
 
   Args:
     student: name to features `[B, ..., C_s]`, such as of `tap_features`.
-    teacher: the same names to `[B, ..., C_t]`, of the same images and places;
-      without gradient.
+    teacher: the same names to `[B, ..., C_t]`, of the same images; without
+      gradient. Of maps [B, H, W, C] the larger is averaged to the size of the
+      smaller; other places must be the same.
     power: as in `attention_map`.
+    reduction: of an image's difference d, then the mean over the batch:
+      'squares', ||d||^2, as above; 'paper', ||d||, whose gradient is 0 at 0;
+      'reference' (the authors' code, RepDistiller), the mean of d^2 over the
+      places, so that the weight of a map depends on its size.
 
   Returns:
-    Float32 scalar, 0 to 2 for each layer.
+    Float32 scalar; of 'squares' 0 to 2 for each layer.
 
   Raises:
-    InputError: other names, or places that do not fit.
+    InputError: other names, places that do not fit, or another reduction.
   """
+  if reduction not in _REDUCTIONS:
+    raise InputError(
+      f'reduction is {reduction!r}; right is one of {", ".join(_REDUCTIONS)}'
+    )
   check_pairs(dict(student), dict(teacher))
   total = jnp.zeros(())
-  for name, features in student.items():
-    if features.shape[:-1] != teacher[name].shape[:-1]:
-      raise InputError(
-        f'{name}: features {list(features.shape)} of the student and '
-        f'{list(teacher[name].shape)} of the teacher; only the channels may '
-        'differ'
-      )
+  for name, ours in student.items():
     theirs = jax.lax.stop_gradient(teacher[name])
-    gap = attention_map(features, power=power) - attention_map(
-      theirs, power=power
-    )
-    total += jnp.square(gap).sum(1).mean()
+    if ours.ndim == theirs.ndim == 4:
+      ours, theirs = match_places(ours, theirs)
+    if ours.shape[:-1] != theirs.shape[:-1]:
+      raise InputError(
+        f'{name}: features {list(ours.shape)} of the student and '
+        f'{list(theirs.shape)} of the teacher; only the channels may differ'
+      )
+    gap = attention_map(ours, power=power) - attention_map(theirs, power=power)
+    square = jnp.square(gap).sum(axis=1)
+    if reduction == 'paper':
+      apart = square > 0
+      square = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1.0)), 0.0)
+    elif reduction == 'reference':
+      square = square / gap.shape[1]
+    total += square.mean()
   return total
 
 

@@ -239,9 +239,10 @@ def crd_loss(
   chex.assert_rank([student, teacher, indices], [2, 2, 1])
   chex.assert_equal_shape_prefix([student, teacher, indices], 1)
   negatives = negatives.astype(indices.dtype)
-  where = None
+  where = jnp.ones((len(indices), negatives.shape[-1]), bool)
   if negatives.ndim == 1:
     where = negatives[None, :] != indices[:, None]
+  own = ((0, 0), (1, 0))
   ours = crd_embed(student, params['student'])
   theirs = crd_embed(jax.lax.stop_gradient(teacher), params['teacher'])
   memory = jax.lax.stop_gradient(memory)
@@ -255,7 +256,8 @@ def crd_loss(
       negative = jnp.einsum('bd,bkd->bk', anchors, rows, precision='highest')
     positive = jnp.sum(anchors * bank[indices], axis=1)
     seen = jnp.concatenate([positive[:, None], negative], axis=1)
-    fresh = jnp.exp(jax.lax.stop_gradient(seen) / temperature).mean()
+    fresh = jnp.exp(jax.lax.stop_gradient(seen) / temperature)
+    fresh = fresh.mean(where=jnp.pad(where, own, constant_values=True))
     scale = jnp.where(first, fresh * bank.shape[0], scale)
     loss = nce_loss(
       positive,
@@ -303,7 +305,8 @@ def info_nce_loss(
     labels: int `[B]`; images of the same class are then no negatives.
 
   Returns:
-    Float32 scalar >= 0, in nats; log B where all pairs are alike.
+    Float32 scalar >= 0, in nats; log B where all pairs are alike, and so 0
+    for a single image.
 
   Raises:
     InputError: a temperature not above 0; widths that differ without params.

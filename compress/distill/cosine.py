@@ -12,7 +12,6 @@ P being the identity where the widths agree, or a linear map of the student's
 channels onto the teacher's that is trained along and then thrown away.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 
@@ -50,7 +49,6 @@ def cosine_feature_loss(
   Raises:
     InputError: shapes that do not fit.
   """
-  chex.assert_equal(student.ndim, teacher.ndim)
   width = student.shape[-1]
   if projection is not None:
     if projection.shape != (width, teacher.shape[-1]):

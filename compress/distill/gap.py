@@ -195,15 +195,14 @@ def average_relative_improvement(
     None where the other method leaves some student exactly as it was.
 
   Raises:
-    InputError: none, or sequences of other lengths.
+    InputError: none, sequences of other lengths, figures that are not finite.
   """
   method, base, own = (np.asarray(x, np.float64) for x in (method, base, alone))
-  if not (
-    method.ndim == 1 and method.size and np.isfinite(method).all()
-  ) or not (method.shape == base.shape == own.shape):
+  fit = method.shape == base.shape == own.shape == (method.size,)
+  if not (fit and method.size and np.isfinite([method, base, own]).all()):
     raise InputError(
       f'accuracies {list(method.shape)}, {list(base.shape)} and '
-      f'{list(own.shape)}; right is one a pair of networks in each'
+      f'{list(own.shape)}; right is a finite one a pair of networks in each'
     )
   gains = base - own
   if not gains.all():

@@ -165,8 +165,13 @@ def adapt(
     InputError: features that the kernel does not fit.
   """
   kernel = params.kernel.astype(jnp.float32)
+  if features.ndim != 4 or len(places) != 2:
+    raise InputError(
+      f'features {list(features.shape)} to {list(places)} places; right are '
+      'maps [B, H, W, C] of both networks'
+    )
   size, how = _geometry(features.shape[1:3], places)
-  if features.ndim != 4 or kernel.shape[:3] != (*size, features.shape[-1]):
+  if kernel.shape[:3] != (*size, features.shape[-1]):
     raise InputError(
       f'maps {list(features.shape)} to {list(places)} places for a kernel '
       f'{list(kernel.shape)}; right is an adapter made for these sizes'
@@ -211,7 +216,7 @@ def hint_loss(
   check_reduction(reduction)
   check_batches(student, teacher)
   if isinstance(params, Adapter):
-    ours = adapt(student, params, places=teacher.shape[1:3])
+    ours = adapt(student, params, places=teacher.shape[1:-1])
   elif params is None:
     ours = student.astype(jnp.float32)
   else:

@@ -33,6 +33,7 @@ class RegressionTree:
     right: int32 `[N]`.
     value: float32 `[N, K]`, the mean target of the examples that came to it.
     depth: splits on the longest path; static.
+    features: D, numbers of an input; static.
   """
 
   feature: jax.Array
@@ -41,6 +42,7 @@ class RegressionTree:
   right: jax.Array
   value: jax.Array
   depth: int = dataclasses.field(metadata={'static': True})
+  features: int = dataclasses.field(metadata={'static': True})
 
 
 def tree_targets(
@@ -108,7 +110,9 @@ def fit_regression_tree(
     )
   if depth == 0:
     none = np.zeros(1, np.int32)
-    return _tree(none, none - 2.0, none - 1, none - 1, y.mean(0)[None], 0)
+    return _tree(
+      none, none - 2.0, none - 1, none - 1, y.mean(0)[None], 0, x.shape[1]
+    )
   grown = _regressor(
     max_depth=depth, min_samples_leaf=min_leaf, random_state=seed
   )
@@ -120,6 +124,7 @@ def fit_regression_tree(
     grown.children_right,
     grown.value[:, :, 0],
     grown.max_depth,
+    x.shape[1],
   )
 
 
@@ -132,8 +137,15 @@ def regression_tree_leaf(tree: RegressionTree, inputs: jax.Array) -> jax.Array:
 
   Returns:
     int32 `[B]`, a node of the tree.
+
+  Raises:
+    InputError: inputs of another length.
   """
   x = inputs.reshape(inputs.shape[0], -1).astype(jnp.float32)
+  if x.shape[1] != tree.features:
+    raise InputError(
+      f'inputs of {x.shape[1]} values; the tree has {tree.features}'
+    )
 
   def step(_, node):
     feature = tree.feature[node]
@@ -156,6 +168,9 @@ def regression_tree_predict(
 
   Returns:
     Float32 `[B, K]`.
+
+  Raises:
+    InputError: inputs of another length.
   """
   return tree.value[regression_tree_leaf(tree, inputs)]
 
@@ -184,7 +199,7 @@ def _regressor(**options):
   return DecisionTreeRegressor(**options)
 
 
-def _tree(feature, threshold, left, right, value, depth):
+def _tree(feature, threshold, left, right, value, depth, features):
   """Arrays of scikit-learn, where a leaf has child -1, as a tree."""
   leaf = left < 0
   own = np.arange(len(left))
@@ -201,4 +216,5 @@ def _tree(feature, threshold, left, right, value, depth):
     jnp.asarray(np.where(leaf, own, right), jnp.int32),
     jnp.asarray(value, jnp.float32),
     int(depth),
+    features,
   )

@@ -41,7 +41,7 @@ def similarity_loss(student: jax.Array, teacher: jax.Array) -> jax.Array:
     teacher: `[B, ...]`, of any other size; without gradient.
 
   Returns:
-    Float32 scalar, 0 to 4 / B.
+    Float32 scalar, 0 to 4 / B; 0 for a single image.
 
   Raises:
     InputError: batches of different size.
@@ -152,8 +152,8 @@ def probabilistic_loss(
       the image among its own neighbours, the mean over all B^2 entries.
 
   Returns:
-    Float32 scalar, 0 where all cosines agree. A negative value can only be of
-    the size of e.
+    Float32 scalar, 0 where all cosines agree, or for a single image. A negative
+    value can only be of the size of e.
 
   Raises:
     InputError: batches of different size, or another reduction.

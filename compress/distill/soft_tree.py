@@ -33,6 +33,7 @@ from compress.errors import InputError
 
 # Mean probability below which a node has no alpha.
 _REACHED = 1e-12
+_LEAST = 1e-20
 
 
 class SoftTree(NamedTuple):
@@ -171,6 +172,7 @@ def soft_tree_loss(
   if form not in ('A', 'B'):
     raise InputError(f'form is {form!r}; right is A or B')
   chex.assert_rank(teacher, 2)
+  chex.assert_equal_shape_prefix([inputs, teacher], 1)
   if teacher.shape[1] != tree.leaves.shape[1]:
     raise InputError(
       f'a teacher of {teacher.shape[1]} classes, a tree of '
@@ -201,7 +203,7 @@ def balance_penalty(
   each level, as nodes see less and less; how it averages is not said. Here the
   two sums of alpha are averaged exponentially, with decay 1 - 1 / n where
   n = window 2^depth(i), at least 1: the default is the batch alone at the
-  root. Past batches get no gradient.
+  root. Past batches get no gradient. Shares count as 1e-20 at least.
 
   Args:
     tree: the tree.
@@ -225,16 +227,21 @@ def balance_penalty(
   gates, log_nodes, _ = soft_tree_paths(tree, inputs)
   nodes = jnp.exp(log_nodes)
   right = (nodes * jax.nn.sigmoid(gates)).mean(0)
+  # Not the rest of `arrived`: of a node that sends all right, too small for it.
+  left = (nodes * jax.nn.sigmoid(-gates)).mean(0)
   arrived = nodes.mean(0)
   depths = _depths(arrived.size)
   if state is not None:
-    right, arrived = _moved(state, right, arrived, window * 2.0**depths)
+    right, left = _moved(state, right, left, window * 2.0**depths)
+    arrived = right + left
   # A node that nothing reaches is not judged (the derivative of its alpha has
   # the square of `arrived` below); one that splits nothing is, but finitely.
   reached = arrived > _REACHED
-  alpha = jnp.where(reached, right, 0.5) / jnp.where(reached, arrived, 1.0)
-  alpha = jnp.clip(alpha, min=1e-6, max=1 - 1e-6)
-  each = -0.5 * (jnp.log(alpha) + jnp.log1p(-alpha))
+  both = (
+    jnp.where(reached, x, 0.5) / jnp.where(reached, arrived, 1.0)
+    for x in (right, left)
+  )
+  each = -0.5 * sum(jnp.log(jnp.maximum(x, _LEAST)) for x in both)
   penalty = weight * (2.0**-depths * each).sum()
   new = SoftTreeState(right, arrived)
   return penalty, jax.tree.map(jax.lax.stop_gradient, new)
@@ -270,12 +277,13 @@ def _depths(inner: int) -> jax.Array:
   )
 
 
-def _moved(state, right, arrived, window):
+def _moved(state, right, left, window):
   """Sums averaged over `window` batches; the first batch stands alone."""
   old = jax.tree.map(jax.lax.stop_gradient, state)
   first = jnp.all(old.arrived == 0)
   share = jnp.where(first, 1.0, 1.0 / window)
+  before = jnp.maximum(old.arrived - old.right, 0.0)
   return (
     old.right + share * (right - old.right),
-    old.arrived + share * (arrived - old.arrived),
+    before + share * (left - before),
   )

@@ -117,3 +117,13 @@ def test_bad_inputs():
     distill.search_path(toy, 5, teacher=TEACHER, first=4)
   with pytest.raises(InputError, match='most_assistants is -1'):
     distill.search_path(toy, 5, teacher=TEACHER, most_assistants=-1)
+
+
+def test_accuracies_that_are_no_numbers_choose_nothing():
+  def diverged(teacher, place):
+    return (place, float('nan')) if place == 2 else toy(teacher, place)
+
+  with pytest.raises(InputError, match=r'path \(0, 2\): accuracy nan'):
+    distill.search_path(diverged, 3, teacher=TEACHER)
+  with pytest.raises(InputError, match=r'path \(0, 1, 2\): accuracy nan'):
+    distill.run_path(diverged, (0, 1, 2), teacher=TEACHER)

@@ -7,6 +7,7 @@ import pytest
 
 from compress import distill
 from compress.errors import InputError
+from tests.distill.features import maps
 
 
 def feature(seed, channels=3, scale=1.0):
@@ -36,6 +37,32 @@ def test_loss_by_hand_across_widths():
     {**student, 'b': student['a']}, {**teacher, 'b': teacher['a']}
   )
   np.testing.assert_allclose(loss, 1.6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'reduction, expected',
+  [
+    ('reference', 0.0004628365954653173),
+    ('paper', 0.08598555523294063),
+    ('squares', 16 * 0.0004628365954653173),
+  ],
+)
+def test_golden(reduction, expected):
+  student, teacher = maps()
+  loss = distill.attention_loss(
+    {'a': student}, {'a': teacher}, reduction=reduction
+  )
+  np.testing.assert_allclose(loss, expected, rtol=2e-5)
+
+
+def test_larger_maps_are_averaged_first():
+  student, teacher = maps()
+  larger = jnp.repeat(jnp.repeat(student, 2, axis=1), 3, axis=2)
+  np.testing.assert_allclose(
+    distill.attention_loss({'a': larger}, {'a': teacher}),
+    distill.attention_loss({'a': student}, {'a': teacher}),
+    rtol=1e-5,
+  )
 
 
 def test_scale_and_channel_order_change_nothing():
@@ -68,13 +95,15 @@ def test_an_equal_student_has_the_cross_entropy_alone():
   np.testing.assert_allclose(features_grad, 0, atol=1e-5)
 
 
-def test_gradients_are_finite_at_zero_and_stay_off_the_teacher():
+@pytest.mark.parametrize('reduction', ['squares', 'paper'])
+def test_gradients_are_finite_at_zero_and_stay_off_the_teacher(reduction):
   dead = feature(0).at[0].set(0)
 
   @jax.jit
   @jax.grad
   def slope(pair):
-    return distill.attention_loss({'a': pair[0]}, {'a': pair[1]})
+    ours, theirs = ({'a': x} for x in pair)
+    return distill.attention_loss(ours, theirs, reduction=reduction)
 
   for pair in ((dead, feature(1)), (feature(1), dead), (dead, dead)):
     ours, theirs = slope(pair)
@@ -87,7 +116,13 @@ def test_errors():
   with pytest.raises(InputError, match='right are the same names'):
     distill.attention_loss({'a': feature(0)}, {'b': feature(0)})
   with pytest.raises(InputError, match='only the channels may differ'):
-    distill.attention_loss({'a': feature(0)}, {'a': feature(0)[:, :1]})
+    distill.attention_loss({'a': feature(0)[0]}, {'a': feature(0)[0, :1]})
+  with pytest.raises(InputError, match='batches of different size|images'):
+    distill.attention_loss({'a': feature(0)}, {'a': feature(0)[:1]})
+  with pytest.raises(InputError, match='right is one of squares, paper'):
+    distill.attention_loss(
+      {'a': feature(0)}, {'a': feature(0)}, reduction='sum'
+    )
   with pytest.raises(InputError, match='no places'):
     distill.attention_map(jnp.ones((2, 3)))
   with pytest.raises(InputError, match='1 or more'):

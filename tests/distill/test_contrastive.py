@@ -216,3 +216,19 @@ def test_bad_options():
     distill.sample_negatives(
       jax.random.key(0), INDICES, np.zeros(10, int), count=3
     )
+
+
+def test_shared_negatives_leave_the_own_row_out_of_the_scale():
+  memory = distill.init_crd_memory(jax.random.key(0), examples=10, width=6)
+  memory = memory._replace(student=BANK, teacher=BANK)
+  shared = jnp.array([0, 4, 5])
+  _, found = distill.crd_loss(STUDENT, TEACHER, SAME, memory, INDICES, shared)
+  ours = np.asarray(distill.crd_embed(STUDENT, IDENTITY), np.float64)
+  bank = np.asarray(BANK, np.float64)
+  seen = [
+    ours[i] @ bank[j]
+    for i in range(4)
+    for j in (i, *(n for n in (0, 4, 5) if n != i))
+  ]
+  expected = 10 * np.exp(np.array(seen) / 0.07).mean()
+  np.testing.assert_allclose(found.student_scale, expected, rtol=1e-4)

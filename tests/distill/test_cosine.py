@@ -59,3 +59,8 @@ def test_errors():
     distill.cosine_feature_loss(
       jnp.ones((2, 3)), jnp.ones((2, 4)), projection=jnp.ones((4, 3))
     )
+
+
+def test_other_ranks_are_bad_input():
+  with pytest.raises(InputError, match='right are the same places'):
+    distill.cosine_feature_loss(jnp.ones((2, 3)), jnp.ones((2, 1, 3)))

@@ -100,3 +100,12 @@ def test_bad_inputs():
     distill.share_won_back(0.9, float('nan'), alone=0.8)
   with pytest.raises(InputError, match='one a pair'):
     distill.average_relative_improvement([1.0], [2.0, 3.0], alone=[0.0])
+
+
+def test_figures_that_are_no_numbers_are_refused():
+  for place in range(3):
+    figures = [[1.0, 2.0], [2.0, 3.0], [0.0, 1.0]]
+    figures[place][1] = float('nan')
+    method, base, alone = figures
+    with pytest.raises(InputError, match='right is a finite one'):
+      distill.average_relative_improvement(method, base, alone=alone)

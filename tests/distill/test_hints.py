@@ -146,3 +146,11 @@ def test_errors():
   adapter = distill.init_adapter(KEY, student=(8, 8, 3), teacher=(4, 4, 3))
   with pytest.raises(InputError, match='made for these sizes'):
     distill.adapt(maps, adapter, places=(4, 4))
+
+
+def test_an_adapter_is_for_maps():
+  params = distill.init_adapter(KEY, student=(4, 4, 3), teacher=(4, 4, 5))
+  maps = jnp.ones((2, 4, 4, 3)), jnp.ones((2, 4, 4, 5))
+  for pair in ((maps[0][:, 0, 0], maps[1]), (maps[0], maps[1][:, 0, 0])):
+    with pytest.raises(InputError, match='right are maps'):
+      distill.hint_loss(*pair, params)

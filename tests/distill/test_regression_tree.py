@@ -104,3 +104,10 @@ def test_wrong_input_says_what_is_right():
     distill.fit_regression_tree(INPUTS, TARGETS * np.nan, depth=1)
   with pytest.raises(InputError, match='temperature'):
     distill.tree_targets(jnp.ones((1, 2)), temperature=0.0)
+
+
+@pytest.mark.parametrize('depth', [0, 2])
+def test_inputs_of_another_length_are_refused(depth):
+  tree = distill.fit_regression_tree(INPUTS, TARGETS, depth=depth)
+  with pytest.raises(InputError, match='inputs of 3 values; the tree has 5'):
+    distill.regression_tree_predict(tree, jnp.ones((4, 3)))

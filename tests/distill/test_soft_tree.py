@@ -173,3 +173,24 @@ def test_wrong_input_says_what_is_right():
     distill.balance_penalty(TREE, INPUTS, window=0.5)
   with pytest.raises(InputError, match='depth 0'):
     distill.init_soft_tree(jax.random.key(0), features=1, classes=2, depth=0)
+
+
+def test_a_node_that_sends_all_one_way_is_drawn_back():
+  """The case that the penalty is for: 1 - 2e-9 of the images go left."""
+  tree = TREE._replace(weight=TREE.weight * 0, bias=jnp.array([-20.0, 0, 0]))
+  penalty, slope = jax.value_and_grad(
+    lambda x: distill.balance_penalty(x, INPUTS, weight=1.0)[0]
+  )(tree)
+  # Half of the root's -20 is the logarithm of its share.
+  np.testing.assert_allclose(penalty, 10 + np.log(2), rtol=1e-5)
+  np.testing.assert_allclose(slope.bias[0], -0.5, rtol=1e-5)
+  _, state = distill.balance_penalty(tree, INPUTS)
+  again = jax.grad(
+    lambda x: distill.balance_penalty(x, INPUTS, state, weight=1.0)[0]
+  )(tree)
+  np.testing.assert_allclose(again.bias, slope.bias, rtol=1e-4, atol=1e-6)
+
+
+def test_a_teacher_for_every_input():
+  with pytest.raises(AssertionError):
+    distill.soft_tree_loss(TREE, INPUTS, TEACHER[:1])

@@ -71,3 +71,19 @@ def test_layers_that_are_none_are_refused(paths, batches):
     search.layer_sensitivities(
       _apply, PARAMS, _options(), batches, paths=paths, progress=False
     )
+
+
+@pytest.mark.parametrize('size', [1e-4, 1e-2, 0.3, 3.0])
+def test_small_divergences_are_not_lost_in_rounding(size):
+  keys = jax.random.split(jax.random.key(0))
+  reference = 3 * jax.random.normal(keys[0], (16, 100))
+  changed = reference + size * jax.random.normal(keys[1], reference.shape)
+  found = search.softmax_divergence(reference, changed)
+
+  def log_softmax(x):
+    x = np.asarray(x, np.float64)
+    return x - np.log(np.exp(x).sum(1, keepdims=True))
+
+  log_p, log_q = log_softmax(reference), log_softmax(changed)
+  expected = (np.exp(log_p) * (log_p - log_q)).sum(1)
+  np.testing.assert_allclose(found, expected, rtol=5e-3)
