@@ -26,6 +26,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from compress.distill.embedding import normalize
+from compress.distill.response import check_temperature
 from compress.errors import InputError
 
 Params = dict[str, dict[str, jax.Array]]
@@ -233,7 +234,7 @@ def crd_loss(
   Raises:
     InputError: a temperature not above 0 or a momentum not in 0..1.
   """
-  _check_temperature(temperature)
+  check_temperature(temperature)
   if not 0 <= momentum <= 1:
     raise InputError(f'momentum is {momentum}; it must be in 0..1.')
   chex.assert_rank([student, teacher, indices], [2, 2, 1])
@@ -311,7 +312,7 @@ def info_nce_loss(
   Raises:
     InputError: a temperature not above 0; widths that differ without params.
   """
-  _check_temperature(temperature)
+  check_temperature(temperature)
   chex.assert_rank([student, teacher], 2)
   teacher = jax.lax.stop_gradient(teacher)
   if params is None:
@@ -332,11 +333,6 @@ def info_nce_loss(
   among_teachers = jnp.diagonal(jax.nn.log_softmax(logits, axis=1))
   among_students = jnp.diagonal(jax.nn.log_softmax(logits, axis=0))
   return -(among_teachers.mean() + among_students.mean()) / 2
-
-
-def _check_temperature(temperature):
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')
 
 
 def _matmul(a, b):

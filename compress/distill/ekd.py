@@ -30,6 +30,7 @@ import optax
 
 from compress.distill.embedding import normalize
 from compress.distill.gather import gather_batch
+from compress.distill.response import check_temperature
 from compress.errors import InputError
 
 # False positive rates 1e-1 .. 1e-6, as "one negative in n is accepted".
@@ -163,9 +164,10 @@ def ekd_terms(
       distances of a pair to the K thresholds, teacher's less student's, their
       squared Euclidean norm averaged over pairs. (Squared here, so that the
       gradient exists at zero.)
-    debias: divide the moving average by `1 - (1 - momentum)^count`. Without,
-      as published, the anchors start at zero and have come 87.5 % of the way
-      after the 207 steps of one LFW epoch.
+    debias: divide the moving average by `1 - (1 - momentum)^count`, so that
+      the first batch's anchors are its own: better where a run is short.
+      Without, as published and so by default, the anchors start at zero and
+      have come 87.5 % of the way after the 207 steps of one LFW epoch.
     axis_name: mapped axis to gather the batch over (`pmap`, `shard_map`,
       `vmap`).
 
@@ -262,8 +264,7 @@ def _check(one_in, momentum, temperature, hardest, form):
     raise InputError(f'one_in is {one_in}; it must hold integers above 1.')
   if not 0 < momentum <= 1:
     raise InputError(f'momentum is {momentum}; it must be in (0, 1].')
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')
+  check_temperature(temperature)
   if hardest < 1:
     raise InputError(f'hardest is {hardest}; it must be 1 or more.')
   if form not in ('rank', 'distance'):

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from compress.distill.response import check_temperature
 from compress.errors import InputError
 
 
@@ -85,8 +86,7 @@ def fidelity_divergence(
     InputError: shapes that do not fit, logits that are not finite, T not
       above 0.
   """
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')
+  check_temperature(temperature)
   student, teacher = _logits(student, teacher)
   log_s = special.log_softmax(student / temperature, axis=1)
   log_t = special.log_softmax(teacher / temperature, axis=1)

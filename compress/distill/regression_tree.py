@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from compress.distill.response import check_temperature
 from compress.errors import InputError
 
 
@@ -64,8 +65,7 @@ def tree_targets(
   Raises:
     InputError: the temperature is not positive.
   """
-  if not temperature > 0:
-    raise InputError(f'temperature is {temperature}; it must be above 0.')
+  check_temperature(temperature)
   scaled = jax.lax.stop_gradient(logits.astype(jnp.float32)) / temperature
   return jax.nn.softmax(scaled) if probabilities else scaled
 
