@@ -133,7 +133,7 @@ def restoration_loss(
     student_features: name to `[B, ..., C_s]`.
     teacher_features: the same names to `[B, ..., C_t]`.
     temperature: T > 0.
-    soft_weight: alpha, 0 or more.
+    soft_weight: alpha, added to the labels' weight of 1; 0 or more, no share.
     attention_weight: beta, 0 or more.
 
   Returns:

@@ -72,7 +72,7 @@ def co_study_losses(
     teacher: logits `[B, C]`.
     labels: classes 0..C-1, int `[B]`.
     temperature: T > 0; others use 2 or 6.
-    soft_weight: w, 0 or more.
+    soft_weight: w, added to the labels' weight of 1; 0 or more, no share.
     phase: one of `PHASES`; static. A teacher whose loss is 0 must be left out
       of the optimizer as well, or momentum and decay would still move it.
 

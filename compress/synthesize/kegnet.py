@@ -83,7 +83,8 @@ def kegnet_generator_loss(
 
   Args:
     logits: of the classifier for the images, [B, K].
-    labels: the classes asked for, int [B].
+    labels: the classes asked for, int [B]; one that is no class makes the loss
+      NaN.
     decoded: of the decoder for the images, [B, Z].
     codes: [B, Z].
     images: [B, ...].
@@ -108,7 +109,9 @@ def kegnet_generator_loss(
     )
   chex.assert_equal_shape([decoded, codes])
   log_q = jax.nn.log_softmax(logits.astype(jnp.float32))
-  label = -jnp.take_along_axis(log_q, labels[:, None], axis=1).mean()
+  # Otherwise -1 would be the last class.
+  asked = jnp.where(labels < 0, logits.shape[1], labels)[:, None]
+  label = -jnp.take_along_axis(log_q, asked, axis=1).mean()
   square = jnp.square(decoded.astype(jnp.float32) - codes.astype(jnp.float32))
   code = square.mean() if reduction == 'reference' else square.sum(1).mean()
   total = label + alpha * code

@@ -134,8 +134,8 @@ def train_kegnet(
     return generator.apply(collections, one_hot(labels), codes)
 
   def start(key):
-    ours, theirs = jax.random.split(key)
-    labels, codes = _draw(key, 2, classes, settings.code_size)
+    ours, theirs, drawn = jax.random.split(key, 3)
+    labels, codes = _draw(drawn, 2, classes, settings.code_size)
     collections = generator.init(ours, one_hot(labels), codes)
     images = generator.apply(collections, one_hot(labels), codes)
     params = {

@@ -84,6 +84,13 @@ def test_bad_options_are_refused(options):
     KegNetSettings(batch=0)
 
 
+@pytest.mark.parametrize('label', [-1, 2])
+def test_a_label_that_is_no_class_makes_the_loss_nan(label):
+  labels = np.array([0, 1, label, 0], np.int32)
+  found = kegnet_generator_loss(LOGITS, labels, CODES, CODES, IMAGES)
+  assert np.isnan(found.label) and np.isnan(found.total)
+
+
 def classify(variables, images):
   """Whether the right half is brighter, the left, or the upper half."""
   half = images.shape[2] // 2
@@ -98,16 +105,18 @@ def kegnet():
   settings = KegNetSettings(
     code_size=3, width=4, batch=32, steps=60, learning_rate=1e-2, beta=1.0
   )
-  return train_kegnet(
-    classify,
-    jnp.float32(8),
-    jax.random.key(0),
-    image_shape=(6, 6, 1),
-    classes=3,
-    generators=2,
-    settings=settings,
-    progress=False,
-  )
+  # Raises where a key is drawn from twice.
+  with jax.debug_key_reuse(True):
+    return train_kegnet(
+      classify,
+      jnp.float32(8),
+      jax.random.key(0),
+      image_shape=(6, 6, 1),
+      classes=3,
+      generators=2,
+      settings=settings,
+      progress=False,
+    )
 
 
 def test_generators_learn_what_the_classifier_knows(kegnet):
