@@ -10,6 +10,7 @@ from compress import audit
 from experiments.classification import data_free_words as words
 from experiments.classification.data_free_kinds import KINDS
 from experiments.classification.data_free_words import METHODS, TITLES
+from experiments.classification.images import describe_splits
 
 CONTROLS = ('alone', 'plain')
 _SHOWN = 7
@@ -77,7 +78,7 @@ def make_report(study, found, *, command: str) -> dict[str, Any]:
     'description': words.describe(study),
     'command': command,
     'environment': audit.environment(),
-    'dataset': _dataset(study),
+    'dataset': describe_splits(study.splits, train='for teachers and controls'),
     'reference': reference,
     'variants': variants,
     'methods': methods,
@@ -306,20 +307,6 @@ def _cost(network) -> dict[str, int]:
   """Parameters; not the MACs, which quantization leaves as they are."""
   found = network.cost(jax.eval_shape(network.init, jax.random.key(0)))
   return {'params': found.parameters}
-
-
-def _dataset(study) -> dict[str, Any]:
-  train, validation, test = study.splits
-  return {
-    'name': train.name,
-    'classes': len(train.classes),
-    'image_shape': 'x'.join(str(n) for n in train.image_shape),
-    'split': {
-      'train': f'{len(train)} images, for teachers and controls',
-      'validation': f'{len(validation)} images, not used',
-      'test': f'{len(test)} images, for the report',
-    },
-  }
 
 
 def _warnings(study) -> list[str]:

@@ -1,13 +1,18 @@
 """The study without data from the command line, as small as it gets."""
 
 import functools
-import json
 import os
 
 import pytest
 
 from tests.experiments import command_line
-from tests.experiments.command_line import assert_refused, contents
+from tests.experiments.command_line import (
+  assert_refused,
+  assert_refused_untouched,
+  contents,
+  finished,
+  read_report,
+)
 
 STUDY = 'data_free'
 KINDS = ('real', 'cgan_kd', 'batch_norm', 'kegnet')
@@ -29,9 +34,7 @@ start = functools.partial(command_line.start, STUDY, '--smoke')
   ],
 )
 def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
-  output = tmp_path / 'out'
-  assert_refused(start(*flags, output=output), message)
-  assert not output.exists()
+  assert_refused_untouched(start, flags, message, tmp_path)
 
 
 @pytest.mark.slow
@@ -44,22 +47,15 @@ def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
   ],
 )
 def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
-  output = tmp_path / 'out'
-  assert_refused(start(*flags, output=output), message)
-  assert not output.exists()
+  assert_refused_untouched(start, flags, message, tmp_path)
 
 
 @pytest.fixture(scope='module')
 def smoke(tmp_path_factory):
   """The folder of a finished run, and what it printed."""
   output = tmp_path_factory.mktemp('study') / 'out'
-  done = start(*FLAGS, output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(start(*FLAGS, output=output))
   return output, done.stdout
-
-
-def read(output):
-  return json.loads((output / 'report.json').read_text())
 
 
 @pytest.mark.slow
@@ -67,7 +63,7 @@ def test_the_report_has_its_fields(smoke):
   output, printed = smoke
   last = printed.strip().splitlines()[-1]
   assert last == f'report: {output.resolve()}/report.html'
-  report = read(output)
+  report = read_report(output)
   assert report['study'] == STUDY
   assert [v['method'] for v in report['variants']] == [
     *(f'{kind}, quantized' for kind in KINDS),
@@ -96,32 +92,30 @@ def test_the_report_has_its_fields(smoke):
 @pytest.mark.slow
 def test_a_second_run_computes_nothing_anew(smoke):
   output, _ = smoke
-  report = read(output)
+  report = read_report(output)
   kept = [p for p in contents(output) if not p.startswith('report')]
   kept = [p for p in kept if p != 'run.json']
   times = {p: os.stat(output / p).st_mtime_ns for p in kept}
-  done = start(*FLAGS, output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(start(*FLAGS, output=output))
   assert 'step/s' not in done.stderr
   assert {p: os.stat(output / p).st_mtime_ns for p in kept} == times
-  assert read(output) == report
+  assert read_report(output) == report
 
 
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_and_ends_the_same(smoke):
   output, _ = smoke
-  report = read(output)
+  report = read_report(output)
   fakes = output / 'inputs' / 'cgan_kd.0.npy'
   made = fakes.read_bytes()
   fakes.unlink()
   for path in ('inputs_cgan_kd', 'inputs_real', 'student_real', 'w4a4_real'):
     (output / 'runs' / f'{path}.0.json').unlink()
-  done = start(*FLAGS, output=output)
-  assert done.returncode == 0, done.stderr[-2000:]
+  done = finished(start(*FLAGS, output=output))
   assert 'student, real' in done.stderr and 'cGAN' in done.stderr
   assert 'student, cgan' not in done.stderr and 'KegNet' not in done.stderr
   assert fakes.read_bytes() == made
-  assert read(output) == report
+  assert read_report(output) == report
 
 
 @pytest.mark.slow
