@@ -46,7 +46,8 @@ def classify(logits: np.ndarray, labels: np.ndarray) -> Classification:
     The figures, in float64.
 
   Raises:
-    InputError: shapes that do not fit, or logits that are not finite.
+    InputError: shapes that do not fit, labels that are no class, or logits that
+      are not finite.
   """
   logits = np.asarray(logits, np.float64)
   labels = np.asarray(labels)
@@ -57,6 +58,11 @@ def classify(logits: np.ndarray, labels: np.ndarray) -> Classification:
     )
   if not np.isfinite(logits).all():
     raise InputError('logits are not finite')
+  low, high, classes = labels.min(), labels.max(), logits.shape[1]
+  if low < 0 or high >= classes:
+    raise InputError(
+      f'labels {low} to {high}; right are classes 0 to {classes - 1}'
+    )
   own = np.take_along_axis(logits, labels[:, None], axis=1)
   rivals = (logits >= own).sum(axis=1) - 1
   shifted = logits - logits.max(axis=1, keepdims=True)

@@ -45,6 +45,8 @@ def test_runs_have_a_sample_deviation():
     (np.zeros(3), np.zeros(3, int)),
     (np.zeros((0, 3)), np.zeros(0, int)),
     (np.full((1, 2), np.nan), np.zeros(1, int)),
+    (np.zeros((2, 3)), np.array([-1, 0])),
+    (np.zeros((2, 3)), np.array([0, 3])),
   ],
 )
 def test_wrong_arrays_are_refused(logits, labels):
