@@ -12,7 +12,7 @@ scikit-learn's digits.
   python -m experiments.distillation_benchmark --pair=resnet20:resnet8_thin \
       --method=AT --method=CRD --seeds=5
   python -m experiments.distillation_benchmark --dataset=fashion_mnist \
-      --pool=2 --images=500 --epochs=200 --teacher_epochs=100 \
+      --pool=2 --images=1000 --epochs=100 --teacher_epochs=100 \
       --output_dir=results/distillation_fashion_mnist
 
 Method: Tian, Krishnan, Isola 2020, arXiv:1910.10699.
