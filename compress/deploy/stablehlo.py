@@ -243,13 +243,10 @@ def _depthwise_by_image(site, op, *operands):
   plain = (
     site.kind == 'conv'
     and operands[0].ndim == 4
+    and graph_lib.is_image_convolution(params)
     and params['feature_group_count'] == operands[0].shape[3]
     and params['feature_group_count'] == operands[1].shape[3]
-    and {*params['lhs_dilation'], *params['rhs_dilation']} == {1}
-    and params['batch_group_count'] == 1
-    and tuple(params['dimension_numbers'].lhs_spec) == (0, 3, 1, 2)
-    and tuple(params['dimension_numbers'].rhs_spec) == (3, 2, 0, 1)
-    and tuple(params['dimension_numbers'].out_spec) == (0, 3, 1, 2)
+    and set(params['rhs_dilation']) == {1}
   )
   if not plain:
     return op(*operands)

@@ -30,6 +30,8 @@ from compress.graph.kept import describe_kept as describe_kept
 from compress.graph.kept import read_kept as read_kept
 from compress.graph.kept import restore_shrunk as restore_shrunk
 from compress.graph.kept import take_kept as take_kept
+from compress.graph.layouts import is_dense_product as is_dense_product
+from compress.graph.layouts import is_image_convolution as is_image_convolution
 from compress.graph.rewrite import Emit as Emit
 from compress.graph.rewrite import Graph as Graph
 from compress.graph.rewrite import Rule as Rule

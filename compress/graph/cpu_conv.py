@@ -12,8 +12,8 @@ import jax
 
 from compress.graph.dense_conv import dense_conv
 from compress.graph.depthwise import depthwise_conv
+from compress.graph.layouts import is_image_convolution
 from compress.graph.rewrite import compose
-from compress.graph.window import DIMENSIONS
 
 # The program grows by a few operations for each tap of a window.
 _MOST_TAPS = 64
@@ -100,11 +100,9 @@ def _plain(site, operands):
     return False
   x, w = operands
   params = site.params
-  numbers = jax.lax.conv_dimension_numbers(x.shape, w.shape, DIMENSIONS)
   return (
-    params['dimension_numbers'] == numbers
-    and {*params['lhs_dilation'], *params['rhs_dilation']} == {1}
-    and params['batch_group_count'] == 1
+    is_image_convolution(params)
+    and set(params['rhs_dilation']) == {1}
     and x.dtype == w.dtype
     and params['preferred_element_type'] in (None, x.dtype)
     and w.shape[0] * w.shape[1] <= _MOST_TAPS

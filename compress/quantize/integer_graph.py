@@ -244,15 +244,11 @@ class _Reader:
     return x
 
   def visit_conv_general_dilated(self, step, x, kernel):
-    p, numbers = step.params, step.params['dimension_numbers']
+    p = step.params
     fits = (
       isinstance(kernel, Known)
       and isinstance(x, Node)
-      and len(x.shape) == 3
-      and tuple(numbers.lhs_spec) == tuple(numbers.out_spec) == (0, 3, 1, 2)
-      and tuple(numbers.rhs_spec) == (3, 2, 0, 1)
-      and set(p['lhs_dilation']) == {1}
-      and p['batch_group_count'] == 1
+      and graph_lib.is_image_convolution(p)
     )
     if not fits:
       raise InputError(
@@ -271,14 +267,12 @@ class _Reader:
     )
 
   def visit_dot_general(self, step, x, kernel):
-    (lhs, rhs), (batch, _) = step.params['dimension_numbers']
     fits = (
       isinstance(kernel, Known)
       and isinstance(x, Node)
-      and tuple(lhs) == (len(x.shape),)
-      and tuple(rhs) == (0,)
-      and not batch
-      and np.ndim(kernel.value) == 2
+      and graph_lib.is_dense_product(
+        step.params, (len(x.shape) + 1, np.ndim(kernel.value))
+      )
     )
     if not fits:
       raise InputError(
