@@ -5,6 +5,8 @@ reduction, on the features that it taps. A loss that a pair cannot have raises
 InputError.
 """
 
+import functools
+
 import jax
 import numpy as np
 
@@ -26,13 +28,16 @@ _MOST_NEGATIVES = 256
 
 
 def _adapter(setting):
-  def extra(key):
-    shapes = setting.shapes
-    return distill.init_adapter(
-      key, student=shapes.student['map2'], teacher=shapes.teacher['map2']
-    )
+  student, teacher = (shapes['map2'] for shapes in setting.shapes)
+  return functools.partial(
+    distill.init_adapter, student=student, teacher=teacher
+  )
 
-  return extra
+
+def _heads(init, setting):
+  """What both networks' last features are mapped by."""
+  student, teacher = (shapes['vector'][0] for shapes in setting.shapes)
+  return functools.partial(init, student=student, teacher=teacher)
 
 
 def _hint(student, teacher, extra):
@@ -93,14 +98,6 @@ def one(weight, feature, function, **options):
 
 def correlation(setting):
   """Correlation congruence."""
-  shapes = setting.shapes
-
-  def extra(key):
-    return distill.init_embeds(
-      key,
-      student=shapes.student['vector'][0],
-      teacher=shapes.teacher['vector'][0],
-    )
 
   def term(student, teacher, extra):
     return distill.correlation_loss(
@@ -110,6 +107,7 @@ def correlation(setting):
       reduction='reference',
     )
 
+  extra = _heads(distill.init_embeds, setting)
   return (Stage(with_labels(0.02, term), ('vector',), extra=extra),)
 
 
@@ -238,16 +236,9 @@ def contrastive(kd):
   """CRD, with soft targets or without."""
 
   def make(setting):
-    labels, shapes = np.asarray(setting.labels), setting.shapes
+    labels = np.asarray(setting.labels)
     # A third of the images, the paper's share.
     count = max(1, min(_MOST_NEGATIVES, len(labels) // 3))
-
-    def extra(key):
-      return distill.init_crd(
-        key,
-        student=shapes.student['vector'][0],
-        teacher=shapes.teacher['vector'][0],
-      )
 
     def memory(key):
       return distill.init_crd_memory(key, examples=len(labels))
@@ -271,6 +262,7 @@ def contrastive(kd):
         )
       return value, memory
 
+    extra = _heads(distill.init_crd, setting)
     return (Stage(loss, ('vector',), extra=extra, memory=memory),)
 
   return make
@@ -278,33 +270,18 @@ def contrastive(kd):
 
 def in_batch(setting):
   """InfoNCE."""
-  shapes = setting.shapes
-
-  def extra(key):
-    return distill.init_crd(
-      key,
-      student=shapes.student['vector'][0],
-      teacher=shapes.teacher['vector'][0],
-    )
 
   def term(student, teacher, extra):
     return distill.info_nce_loss(
       student.features['vector'], teacher.features['vector'], extra
     )
 
+  extra = _heads(distill.init_crd, setting)
   return (Stage(with_labels(0.8, term), ('vector',), extra=extra),)
 
 
 def direction(setting):
   """Cosine of the last features."""
-  shapes = setting.shapes
-
-  def extra(key):
-    return distill.init_projection(
-      key,
-      student=shapes.student['vector'][0],
-      teacher=shapes.teacher['vector'][0],
-    )
 
   def term(student, teacher, extra):
     return distill.cosine_feature_loss(
@@ -313,4 +290,5 @@ def direction(setting):
       projection=extra,
     )
 
+  extra = _heads(distill.init_projection, setting)
   return (Stage(with_labels(1.0, term), ('vector',), extra=extra),)

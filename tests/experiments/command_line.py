@@ -52,3 +52,12 @@ def finished(done):
 def read_report(output):
   """The report of an output folder."""
   return json.loads((output / 'report.json').read_text())
+
+
+def run_to_report(start, tmp_path_factory, *flags):
+  """Folder of a finished study, and what it printed; its report comes last."""
+  output = tmp_path_factory.mktemp('study') / 'out'
+  printed = finished(start(*flags, output=output)).stdout
+  last = printed.strip().splitlines()[-1]
+  assert last == f'report: {output.resolve()}/report.html'
+  return output, printed

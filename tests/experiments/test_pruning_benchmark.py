@@ -14,6 +14,7 @@ from tests.experiments.command_line import (
   contents,
   finished,
   read_report,
+  run_to_report,
 )
 
 start = functools.partial(command_line.start, 'pruning_benchmark')
@@ -55,17 +56,12 @@ def test_a_folder_that_is_not_its_own(tmp_path):
 
 @pytest.fixture(scope='module')
 def smoke(tmp_path_factory):
-  """The folder of a finished run, and what it printed."""
-  output = tmp_path_factory.mktemp('benchmark') / 'out'
-  done = finished(start('--smoke', output=output))
-  return output, done.stdout
+  return run_to_report(start, tmp_path_factory, '--smoke')
 
 
 @pytest.mark.slow
 def test_prints_the_table_and_where_the_report_is(smoke):
   output, printed = smoke
-  last = printed.strip().splitlines()[-1]
-  assert last == f'report: {output.resolve()}/report.html'
   for name in ('random 2×', 'snip 4×', 'depgraph 2×'):
     assert name in printed
 

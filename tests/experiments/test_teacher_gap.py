@@ -13,6 +13,7 @@ from tests.experiments.command_line import (
   contents,
   finished,
   read_report,
+  run_to_report,
 )
 
 STUDY = 'teacher_gap'
@@ -58,17 +59,12 @@ def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
 
 @pytest.fixture(scope='module')
 def smoke(tmp_path_factory):
-  """The folder of a finished run, and what it printed."""
-  output = tmp_path_factory.mktemp('study') / 'out'
-  done = finished(start('--teachers=14,16', '--seeds=2', output=output))
-  return output, done.stdout
+  return run_to_report(start, tmp_path_factory, '--teachers=14,16', '--seeds=2')
 
 
 @pytest.mark.slow
 def test_the_report_has_its_fields(smoke):
-  output, printed = smoke
-  last = printed.strip().splitlines()[-1]
-  assert last == f'report: {output.resolve()}/report.html'
+  output, _ = smoke
   report = read_report(output)
   assert report['study'] == STUDY
   assert report['reference']['name'] == 'teacher 16'
