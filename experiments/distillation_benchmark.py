@@ -54,7 +54,7 @@ _EPOCHS = flags.DEFINE_integer(
   'epochs',
   100,
   'Of every student. With few, students gain little from teachers.',
-  1,
+  2,
 )
 _TEACHER_EPOCHS = flags.DEFINE_integer(
   'teacher_epochs', 60, 'Of every teacher.', 1
@@ -66,7 +66,7 @@ _LEARNING_RATE = flags.DEFINE_float(
   'The highest learning rate, of Adam; falls to 0 along half a cosine.',
 )
 _TEMPERATURE = flags.DEFINE_float(
-  'temperature', 4.0, 'Of soft targets, wherever there are any.'
+  'temperature', 4.0, 'Of teachers’ soft targets.'
 )
 _SHIFT = flags.DEFINE_integer(
   'shift',

@@ -12,7 +12,8 @@ improvement of Tian, Krishnan and Isola (2020), arXiv:1910.10699, section 4,
   mean over pairs of (acc_method - acc_base) / (acc_base - acc_alone) .
 
 All is float64 on the host; accuracies and shares are 0..1, but any one unit
-gives the same ratios.
+gives the same ratios. Means of accuracies that are equal may differ in their
+last digits: a difference below 1e-9 of them is none.
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from scipy import special
 
 from compress.distill.response import check_temperature
 from compress.errors import InputError
+
+_TIE = 1e-9
 
 
 class Gap(NamedTuple):
@@ -117,7 +120,8 @@ def share_won_back(
       f'accuracies {teacher}, {student}, {alone}; right are finite numbers'
     )
   gap = teacher - alone
-  return (student - alone) / gap if gap > 0 else None
+  ahead = gap > _TIE * max(abs(teacher), abs(alone))
+  return (student - alone) / gap if ahead else None
 
 
 def teacher_student_gap(
@@ -132,21 +136,23 @@ def teacher_student_gap(
   Args:
     student: logits `[N, C]`.
     teacher: logits `[N, C]` of the same inputs.
-    labels: int `[N]`.
+    labels: int `[N]`, 0..C-1.
     alone: logits `[N, C]` of the student trained on labels alone.
 
   Returns:
     The figures. A class counts as right if it is the first of the largest.
 
   Raises:
-    InputError: shapes that do not fit, or logits that are not finite.
+    InputError: shapes that do not fit, labels that are no class, or logits
+      that are not finite.
   """
   student, teacher = _logits(student, teacher)
   labels = np.asarray(labels)
-  if labels.shape != student.shape[:1]:
+  fit = labels.shape == student.shape[:1]
+  if not (fit and np.isin(labels, np.arange(student.shape[1])).all()):
     raise InputError(
       f'labels {list(labels.shape)} for logits {list(student.shape)}; right is '
-      'one for each row'
+      f'one of 0..{student.shape[1] - 1} for each row'
     )
   answers, taught = student.argmax(1), teacher.argmax(1)
   right_s, right_t = (
@@ -192,7 +198,7 @@ def average_relative_improvement(
 
   Returns:
     0 where both gain the same, .5 where the method gains half as much again;
-    None where the other method leaves some student exactly as it was.
+    None where the other method leaves some student as it was.
 
   Raises:
     InputError: none, sequences of other lengths, figures that are not finite.
@@ -205,7 +211,7 @@ def average_relative_improvement(
       f'{list(own.shape)}; right is a finite one a pair of networks in each'
     )
   gains = base - own
-  if not gains.all():
+  if (abs(gains) <= _TIE * np.maximum(abs(base), abs(own))).any():
     return None
   return float(np.mean((method - base) / gains))
 

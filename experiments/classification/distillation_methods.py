@@ -2,7 +2,7 @@
 
 Tian, Krishnan and Isola 2020, arXiv:1910.10699, and its code. No weight was
 changed for any data set or pair. Methods that it does not have are marked so in
-`METHODS` and got one weight, not a search.
+`METHODS` and have the shares of KD or the values of their papers.
 """
 
 from compress import distill
@@ -21,34 +21,38 @@ METHODS = {
     answers.knowledge,
   ),
   'logits': Method(
-    'Squared distance of logits, .9, and labels, .1.',
+    'Squared distance of logits, .9, and labels, .1; not in the benchmark.',
     'Ba and Caruana 2014, arXiv:1312.6184',
     answers.logits,
   ),
   'noisy teacher': Method(
-    'KD of logits that are disturbed by 30 % in half of the images.',
+    'KD of logits that are disturbed by 30 % in half of the images; not in the '
+    'benchmark.',
     'Sau and Balasubramanian 2016, arXiv:1610.09650',
     answers.noisy,
   ),
   'professor': Method(
-    'KD of the teacher and of its answers as a trained network refines them.',
+    'KD of the teacher and of its answers as a trained network refines them; '
+    'not in the benchmark.',
     'Bang, Lee and Shim 2021 (our reconstruction)',
     answers.professor,
   ),
   'label smoothing': Method(
-    'No teacher: labels with .1 spread over all classes.',
+    'No teacher: labels with .1 spread over all classes; not in the benchmark.',
     'Szegedy et al. 2016, arXiv:1512.00567',
     answers.without_teacher(distill.label_smoothing_loss),
     False,
   ),
   'virtual teacher': Method(
-    'No teacher: one made up, right with .99.',
+    'No teacher: one made up, right with .99, at temperature 20; not in the '
+    'benchmark.',
     'Yuan et al. 2020, arXiv:1909.11723',
     answers.without_teacher(distill.virtual_teacher_loss),
     False,
   ),
   'self': Method(
-    'No teacher: KD from the same network, trained alone from another start.',
+    'No teacher: KD from the same network, trained alone from another start; '
+    'not in the benchmark.',
     'Yuan et al. 2020, arXiv:1909.11723',
     answers.oneself,
     False,
@@ -66,7 +70,8 @@ METHODS = {
     features.hints,
   ),
   'FitNet, two stages': Method(
-    'Hints first, then KD: the paper’s stages, the benchmark’s regressor.',
+    'Hints first, then KD: the paper’s stages, the benchmark’s regressor; not '
+    'in the benchmark.',
     'Romero et al. 2015, arXiv:1412.6550',
     features.hints_first,
   ),
@@ -141,12 +146,12 @@ METHODS = {
     features.contrastive(True),
   ),
   'InfoNCE': Method(
-    'Contrasts within the batch; not in the benchmark, CRD’s weight.',
+    'Contrasts within the batch, CRD’s weight; not in the benchmark.',
     'van den Oord, Li and Vinyals 2018, arXiv:1807.03748',
     features.in_batch,
   ),
   'direction': Method(
-    'Cosine between the last features; not in the benchmark, weight 1.',
+    'Cosine between the last features, weight 1; not in the benchmark.',
     'Aghli and Ribeiro 2021',
     features.direction,
   ),

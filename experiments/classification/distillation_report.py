@@ -61,9 +61,10 @@ _CONVENTIONS = [
   'Average relative improvement is the mean over pairs of (method − KD) / '
   '(KD − alone), of means over seeds: how much of KD’s own gain a method adds '
   'to it. It means little where KD gains nothing.',
-  'Resolved means that a 95 % t-interval of the paired differences, over pairs '
-  'and seeds, does not hold zero. Students of one teacher are not independent, '
-  'and two dozen comparisons make one false alarm likely.',
+  'Resolved means that a 95 % t-interval over seeds does not hold zero. It is '
+  'of the mean over the pairs, which share teachers and students: it holds for '
+  'these pairs, and not for others. Of two dozen comparisons one is likely to '
+  'be resolved by chance.',
 ]
 
 
@@ -115,11 +116,15 @@ def _describe(study) -> list[str]:
     f'Every teacher was trained once, for {settings.teacher_epochs} epochs. '
     f'Every student was trained for {tuning.epochs} epochs from '
     f'{settings.seeds} seeds: the same first weights, order of images and '
-    'number of updates for every method. Methods of two stages have '
-    f'{settings.first_share:.1%} more epochs, before the others.{pooled}',
+    'number of updates for every method. Of two stages that teach the student '
+    f'the first has {settings.first_epochs} of these epochs; what FT and the '
+    f'professor learn of the teacher first takes {settings.first_epochs} more.'
+    f'{pooled}',
     'Weights, features and reductions are those of the RepDistiller benchmark '
-    '(Tian, Krishnan and Isola 2020, arXiv:1910.10699) for CIFAR-100, for '
-    'every pair the same: no method was tuned, for this data or at all.',
+    '(Tian, Krishnan and Isola 2020, arXiv:1910.10699) for CIFAR-100. Methods '
+    'that it does not have, marked so in their list, have the shares of plain '
+    'distillation or the values of their papers. All are the same for every '
+    'pair: no method was tuned, for this data or at all.',
   ]
 
 

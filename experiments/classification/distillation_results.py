@@ -12,6 +12,7 @@ from experiments.classification import distillation_networks
 from experiments.classification.distillation_methods import ALONE, KD
 
 _LEVEL = 0.95
+_TIE = 1e-9  # points; means that are equal differ by less
 
 
 class Results:
@@ -22,6 +23,7 @@ class Results:
     methods: in order.
     teachers: accuracy of each pair's teacher, percent.
     accuracy: method -> float64 [P, S], percent.
+    image: what one test image counts, points.
   """
 
   def __init__(self, study):
@@ -29,6 +31,7 @@ class Results:
     self.pairs = settings.pairs
     self.methods = settings.all_methods()
     self.seeds = settings.seeds
+    self.image = 100 / len(study.splits.test)
     self.teachers = np.array(
       [
         study.teacher_figures(distillation_networks.parse_pair(x)[0])[
@@ -69,13 +72,20 @@ class Results:
     return float(np.mean(shares)) if shares else None
 
   def interval(self, method: str) -> tuple[float, float, float] | None:
-    """Mean of the gains over KD and its t-interval; None for a single run."""
-    found = self.gain(method, KD).ravel()
-    found = found[np.isfinite(found)]
-    if len(found) < 2:
+    """Mean gain over KD and its t-interval over seeds; None for one seed.
+
+    A seed is one observation, the mean over the pairs that have the method:
+    pairs share teachers, and students that no teacher has taught. The deviation
+    counts as one test image at least.
+    """
+    gains = self.gain(method, KD)
+    gains = gains[np.isfinite(gains).all(axis=1)]
+    if self.seeds < 2 or not len(gains):
       return None
-    mean, error = found.mean(), stats.sem(found)
-    half = stats.t.ppf((1 + _LEVEL) / 2, len(found) - 1) * error
+    found = gains.mean(axis=0)
+    error = max(found.std(ddof=1), self.image) / np.sqrt(self.seeds)
+    half = stats.t.ppf((1 + _LEVEL) / 2, self.seeds - 1) * error
+    mean = found.mean()
     return float(mean), float(mean - half), float(mean + half)
 
   def verdict(self, method: str) -> str:
@@ -86,7 +96,7 @@ class Results:
       return 'not applicable'
     found = self.interval(method)
     if found is None:
-      return 'one run'
+      return 'one seed'
     _, low, high = found
     if low > 0:
       return 'beats KD'
@@ -106,7 +116,7 @@ class Results:
         over = mean
         if interval is not None:
           over = [mean, f'[{interval[1]:+.2f}, {interval[2]:+.2f}]']
-      ahead = [np.nanmean(x) > 0 for x in self.gain(method, KD) if has(x)]
+      ahead = [x.mean() > _TIE for x in self.gain(method, KD) if has(x)]
       won = self.won_back(method)
       rows.append(
         [
@@ -122,7 +132,7 @@ class Results:
     return {
       'title': 'All pairs',
       'note': 'Means over pairs and seeds, ± sample standard deviation over '
-      'all runs; in brackets 95 % intervals of the paired difference.',
+      'all runs; in brackets 95 % intervals over seeds, for these pairs.',
       'columns': [
         'Method',
         {'heading': 'Gain', 'unit': 'over alone, points', 'sign': True},
@@ -213,7 +223,7 @@ class Results:
     alone = self.accuracy[ALONE].mean(axis=1)
     gaps = self.teachers - alone
     won = self.won_back(KD)
-    ahead = gaps[gaps > 0]
+    ahead = gaps[gaps > _TIE]
     first = 'No teacher is ahead of its student alone.'
     if len(ahead):
       first = (
@@ -225,6 +235,8 @@ class Results:
     if won is not None:
       first += f', and wins back {100 * won:.0f} % of these gaps on average'
     told = [f'{first}.']
+    if self.seeds < 2:
+      return [*told, 'One seed does not tell methods apart.']
     verdicts = {x: self.verdict(x) for x in self.methods if x != KD}
     for word, start in (
       ('beats KD', 'Resolved to be better than plain distillation'),

@@ -87,6 +87,24 @@ def begin(stage: Stage, extra: Any, key: jax.Array) -> tuple[Any, Any]:
   return extra, memory
 
 
+def share_epochs(
+  stages: Sequence[Stage], epochs: int, *, first: int
+) -> list[int]:
+  """Epochs of every stage, so that all methods teach a student for as long.
+
+  Args:
+    stages: of a method.
+    epochs: of a student.
+    first: of every stage but the last.
+
+  Returns:
+    The last has what those that teach before it leave.
+  """
+  before = stages[:-1]
+  spent = sum(first for stage in before if stage.teaches)
+  return [*(first for _ in before), epochs - spent]
+
+
 class Method(NamedTuple):
   """A way to teach.
 

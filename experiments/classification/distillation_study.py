@@ -40,6 +40,7 @@ from experiments.classification.distillation_stages import (
   Setting,
   Shapes,
   begin,
+  share_epochs,
 )
 from experiments.classification.images import load_splits, pool_images
 from experiments.classification.networks import Classifier
@@ -67,7 +68,7 @@ class Settings:
     seeds: students of every method.
     tuning: of every student.
     teacher_epochs: of every teacher.
-    first_share: epochs of a method's first stage, as a share of the others.
+    first_share: epochs of a method's first stage, as a share of all.
     smoke: a minimal run.
   """
 
@@ -93,6 +94,11 @@ class Settings:
     for pair in self.pairs:
       distillation_networks.parse_pair(pair)
 
+  @property
+  def first_epochs(self) -> int:
+    """Epochs of a method's first stage."""
+    return max(1, round(self.first_share * self.tuning.epochs))
+
   def all_methods(self) -> tuple[str, ...]:
     """The controls, then the rest in the order of `METHODS`."""
     wanted = {ALONE, KD, *self.methods}
@@ -106,7 +112,7 @@ class Settings:
       images=64,
       pairs=pairs,
       seeds=1,
-      tuning=dataclasses.replace(self.tuning, epochs=1, batch=16),
+      tuning=dataclasses.replace(self.tuning, epochs=2, batch=16),
       teacher_epochs=1,
     )
 
@@ -324,11 +330,13 @@ class Study:
     stages = known.make(self._setting(pair))
     keep = known.teacher and not self.settings.tuning.augmented
     found = []
-    for i, stage in enumerate(stages):
-      tuning = self.settings.tuning
-      if i < len(stages) - 1:
-        first = max(1, round(self.settings.first_share * tuning.epochs))
-        tuning = dataclasses.replace(tuning, epochs=first)
+    shares = share_epochs(
+      stages,
+      self.settings.tuning.epochs,
+      first=self.settings.first_epochs,
+    )
+    for stage, epochs in zip(stages, shares, strict=True):
+      tuning = dataclasses.replace(self.settings.tuning, epochs=epochs)
       features = {
         name: (KNOWN[student].features[name], KNOWN[teacher].features[name])
         for name in stage.features
@@ -383,11 +391,11 @@ class Study:
     labels = self.splits.test.labels
     teacher, _ = distillation_networks.parse_pair(pair)
     answers = self._answers(student)
-    judged = audit.classify(answers, labels)
     if not np.isfinite(answers).all():
       raise InputError(
         f'{pair}: a student diverged; a lower --learning_rate may help'
       )
+    judged = audit.classify(answers, labels)
     gap = distill.teacher_student_gap(
       answers, self._teacher_answers(teacher, 1), labels
     )

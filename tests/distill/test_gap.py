@@ -87,6 +87,19 @@ def test_average_relative_improvement():
   assert improvement([2.0], [1.0], alone=[1.0]) is None
 
 
+def test_means_that_tie_are_no_gain():
+  # 240, 241 and 248 have the mean 243, in other last digits.
+  mean = np.mean([100 * (n / 359) for n in (240, 241, 248)])
+  tied = 100 * (243 / 359)
+  assert mean != tied
+  for alone, base in ((mean, tied), (tied, mean)):
+    assert distill.share_won_back(base, 80.0, alone=alone) is None
+    assert (
+      distill.average_relative_improvement([80.0], [base], alone=[alone])
+      is None
+    )
+
+
 def test_bad_inputs():
   with pytest.raises(InputError, match=r'\[4, 5\] and \[4, 4\]'):
     distill.agreement(STUDENT, TEACHER[:, :4])
@@ -96,6 +109,9 @@ def test_bad_inputs():
     distill.fidelity_divergence(STUDENT, TEACHER, temperature=0)
   with pytest.raises(InputError, match=r'labels \[3\]'):
     distill.teacher_student_gap(STUDENT, TEACHER, [0, 1, 2])
+  for label in (-1, 5, 0.5):
+    with pytest.raises(InputError, match=r'one of 0\.\.4 for each'):
+      distill.teacher_student_gap(STUDENT, TEACHER, [0, 1, 2, label])
   with pytest.raises(InputError, match='finite numbers'):
     distill.share_won_back(0.9, float('nan'), alone=0.8)
   with pytest.raises(InputError, match='one a pair'):

@@ -119,6 +119,17 @@ def test_a_student_equal_to_its_teacher_pays_for_labels_alone(name):
   assert after == lesson.memory
 
 
+@pytest.mark.parametrize('name', METHODS)
+def test_students_are_taught_for_as_long_by_every_method(name):
+  made = METHODS[name].make(_setting(4, 4))
+  epochs = stages.share_epochs(made, 100, first=12)
+  assert epochs[:-1] == [12] * (len(made) - 1)
+  taught = sum(
+    n for stage, n in zip(made, epochs, strict=True) if stage.teaches
+  )
+  assert taught == 100
+
+
 def test_flows_need_equal_widths():
   with pytest.raises(InputError, match='as wide'):
     METHODS['FSP'].make(_setting())
