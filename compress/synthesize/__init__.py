@@ -71,9 +71,6 @@ from compress.synthesize.soft_targets import (
 from compress.synthesize.soft_targets import (
   feature_distribution as feature_distribution,
 )
-from compress.synthesize.soft_targets import (
-  rectified_moments as rectified_moments,
-)
 from compress.synthesize.soft_targets import sample_features as sample_features
 from compress.synthesize.soft_targets import soft_labels as soft_labels
 from compress.synthesize.subsampling import Subsampled as Subsampled
@@ -91,7 +88,6 @@ from compress.synthesize.subsampling import (
 from compress.synthesize.vicinal import Vicinity as Vicinity
 from compress.synthesize.vicinal import draw_near as draw_near
 from compress.synthesize.vicinal import draw_vicinal as draw_vicinal
-from compress.synthesize.vicinal import hard_weights as hard_weights
 from compress.synthesize.vicinal import (
   rule_of_thumb_noise as rule_of_thumb_noise,
 )

@@ -160,10 +160,12 @@ def _gap(one: BatchNormInput, statistics: str, relative: bool) -> jax.Array:
   mean = mean.reshape(-1, channels) - stored_mean.reshape(1, -1)
   variance, stored = variance.reshape(-1, channels), stored.reshape(1, -1)
   unit = jnp.sqrt(stored) if relative else jnp.ones_like(stored)
+  single = batch * places == 1
   if statistics == 'deepinversion':
-    return _norm(mean / unit) + _norm((variance - stored) / unit**2)
+    loss = _norm(mean / unit)
+    return loss if single else loss + _norm((variance - stored) / unit**2)
   loss = jnp.square(mean / unit).sum(1).mean()
-  if batch * places == 1:
+  if single:
     return loss
   gap = (jnp.sqrt(variance) - jnp.sqrt(stored)) / unit
   return loss + jnp.square(gap).sum(1).mean()

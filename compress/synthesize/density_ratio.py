@@ -58,17 +58,20 @@ def softplus_ratio_loss(
     real: ratios of real samples, [B].
     fake: ratios of fakes, [B'].
     penalty: lambda, 0 or more; 0.01 in cGAN-KD.
-    weights: of the real samples, [B], 0..1; the mean is over B whatever they
-      add up to.
+    weights: of the pairs of a real sample and a fake, [B], 0 or more; means
+      are weighted. Not all 0.
 
   Returns:
     Float32 scalar.
   """
   real, fake = real.astype(jnp.float32), fake.astype(jnp.float32)
-  loss = (jax.nn.sigmoid(fake) * fake - jax.nn.softplus(fake)).mean()
-  gain = jax.nn.sigmoid(real)
-  loss = loss - (gain if weights is None else weights * gain).mean()
-  return loss + penalty * jnp.square(fake.mean() - 1)
+
+  def mean(x):
+    return x.mean() if weights is None else (weights * x).sum() / weights.sum()
+
+  loss = mean(jax.nn.sigmoid(fake) * fake - jax.nn.softplus(fake))
+  loss -= mean(jax.nn.sigmoid(real))
+  return loss + penalty * jnp.square(mean(fake) - 1)
 
 
 def train_density_ratio(
@@ -87,7 +90,10 @@ def train_density_ratio(
   """Trains `DensityRatio` on the features of real images and of fakes.
 
   With a vicinity conditions are numbers, and every fake is compared, at its own
-  number, with a real image of a nearby one, as for CcGAN in cGAN-KD.
+  number, with a real image of a nearby one, as for CcGAN in cGAN-KD. A pair
+  counts as its real image does, on both sides: so the ratio is to the density
+  of the real images around a number, and has the mean 1 whatever the weights. A
+  fake with no real image around its number is left out.
 
   Args:
     real: features [N, D] of real images, and their conditions [N, K].

@@ -34,13 +34,13 @@ def class_similarity(weights: jax.Array) -> jax.Array:
     weights: [D, K], a column a class.
 
   Returns:
-    Float32 [K, K], symmetric, -1..1, the diagonal 1 (0 for a class whose
-    weights are all 0).
+    Float32 [K, K], symmetric, -1..1, the diagonal 1. A class whose weights are
+    all 0 is like no other: 0.
   """
   weights = weights.astype(jnp.float32)
   square = jnp.square(weights).sum(0, keepdims=True)
   unit = weights * jax.lax.rsqrt(jnp.where(square > 0, square, 1.0))
-  return unit.T @ unit
+  return jnp.where(jnp.eye(weights.shape[1]) > 0, 1.0, unit.T @ unit)
 
 
 def dirichlet_concentrations(
@@ -61,13 +61,14 @@ def dirichlet_concentrations(
     greatest for the class itself.
 
   Raises:
-    InputError: no positive scale, or no square matrix.
+    InputError: no positive scale, no square matrix, or a single class.
   """
   if not scale > 0:
     raise InputError(f'scale is {scale}; right is above 0')
-  if similarity.ndim != 2 or similarity.shape[0] != similarity.shape[1]:
+  shape = similarity.shape
+  if len(shape) != 2 or shape[0] != shape[1] or shape[0] < 2:
     raise InputError(
-      f'similarity has shape {list(similarity.shape)}; right is [K, K]'
+      f'similarity has shape {list(shape)}; right is [K, K], K at least 2'
     )
   similarity = similarity.astype(jnp.float32)
   low = similarity.min(1, keepdims=True)

@@ -132,7 +132,14 @@ def total_variation(images: jax.Array) -> jax.Array:
 
   Returns:
     Float32 scalar, 0 or more.
+
+  Raises:
+    InputError: a single row or column of pixels.
   """
+  if min(images.shape[1:3]) < 2:
+    raise InputError(
+      f'images {list(images.shape)}; right are two rows and columns or more'
+    )
   x = images.astype(jnp.float32)
   gaps = (
     x[:, :, 1:] - x[:, :, :-1],

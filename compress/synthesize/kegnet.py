@@ -37,15 +37,17 @@ def kegnet_diversity(codes: jax.Array, images: jax.Array) -> jax.Array:
   chex.assert_equal_shape_prefix([codes, images], 1)
   codes = codes.reshape(len(codes), -1).astype(jnp.float32)
   images = images.reshape(len(images), -1).astype(jnp.float32)
-  # A row at a time: all pairs of images at once would be B^2 images.
-  apart = jax.lax.map(
-    lambda row: (
-      jnp.square(row[0][None] - codes).mean(axis=1)
-      * jnp.abs(row[1][None] - images).mean(axis=1)
-    ),
-    (codes, images),
-  )
-  return jnp.exp(-apart.mean())
+
+  # A row at a time, and again for its gradient: all pairs of images at once
+  # would be B^2 images.
+  @jax.checkpoint
+  def apart(row):
+    code, image = row
+    return jnp.square(code[None] - codes).mean(axis=1) * jnp.abs(
+      image[None] - images
+    ).mean(axis=1)
+
+  return jnp.exp(-jax.lax.map(apart, (codes, images)).mean())
 
 
 class GeneratorLoss(NamedTuple):

@@ -11,8 +11,8 @@ uses parameters alone. The covariance is `diag(s) R diag(s)`. R, the
 correlation, comes from the class weights `W [D, K]`: features that speak for
 the same classes go together, `R = (1 - share) I + share * cos(rows of W)`,
 positive definite. The mean and s are 0 and 1, or what the last BatchNorm before
-the features gives, whose output has mean `bias` and deviation `|scale|`
-(`rectified_moments` for the ReLU behind it).
+the features gives, whose output has mean `bias` and deviation `|scale|`;
+features behind a ReLU are drawn `nonnegative`.
 """
 
 from collections.abc import Callable
@@ -37,33 +37,6 @@ class FeatureDistribution(NamedTuple):
 
   mean: jax.Array
   factor: jax.Array
-
-
-def rectified_moments(
-  mean: jax.Array, std: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-  """Mean and deviation of max(x, 0) for a normal x.
-
-  With `a = mean / std`: `mean Phi(a) + std phi(a)` and, squared,
-  `(mean^2 + std^2) Phi(a) + mean std phi(a)`. Averages over places vary less;
-  how much less no parameter tells.
-
-  Args:
-    mean: [D].
-    std: [D], 0 or more.
-
-  Returns:
-    Float32 [D] each.
-  """
-  mean, std = mean.astype(jnp.float32), std.astype(jnp.float32)
-  fixed = std <= 0
-  ratio = mean / jnp.where(fixed, 1.0, std)
-  below = jax.scipy.stats.norm.cdf(ratio)
-  density = jax.scipy.stats.norm.pdf(ratio)
-  first = jnp.where(fixed, jnp.maximum(mean, 0.0), mean * below + std * density)
-  second = (mean**2 + std**2) * below + mean * std * density
-  variance = jnp.where(fixed, 0.0, second - first**2)
-  return first, jnp.sqrt(jnp.maximum(variance, 1e-12))
 
 
 def feature_distribution(

@@ -57,8 +57,16 @@ def class_errors(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
   Returns:
     Float64 [N], nats.
+
+  Raises:
+    InputError: a label that is no class.
   """
   logits = np.asarray(logits, np.float64)
+  if not np.isin(labels, np.arange(logits.shape[1])).all():
+    raise InputError(
+      f'labels from {np.min(labels)} to {np.max(labels)} for '
+      f'{logits.shape[1]} classes'
+    )
   shifted = logits - logits.max(axis=1, keepdims=True)
   own = np.take_along_axis(shifted, np.asarray(labels)[:, None], axis=1)
   return np.log(np.exp(shifted).sum(axis=1)) - own.squeeze(1)
@@ -279,6 +287,11 @@ def _subsample(
   most,
 ) -> Subsampled:
   """Group by group; `ask(group, size, key)` gives the conditions of fakes."""
+  if min(count, burn_in, batch, most) < 1:
+    raise InputError(
+      f'count {count}, burn_in {burn_in}, batch {batch}, most {most}; right is '
+      '1 or more of each'
+    )
   kept = []
   bounds, cutoffs, shares = np.zeros((3, len(groups)))
   for group, name in enumerate(groups):
@@ -289,15 +302,22 @@ def _subsample(
       conditions = ask(group, size, jax.random.fold_in(second, 0))
       images = np.asarray(draw(conditions, first))
       draws = np.asarray(jax.random.uniform(second, (size,)))
-      return images, conditions, np.asarray(ratio(images, conditions)), draws
+      ratios = _finite(ratio(images, conditions), 'density ratios')
+      return images, conditions, ratios, draws
+
+    def errors_at(images, conditions):
+      outputs = _finite(teacher(images), 'the teacher’s answers')
+      return errors_of(outputs, conditions)
 
     tried = [candidates(i, batch) for i in range(-(-burn_in // batch))]
     images, conditions, ratios, draws = (
       np.concatenate(x)[:burn_in] for x in zip(*tried, strict=True)
     )
     bound = float(ratios.max())
+    if not bound > 0:
+      raise InputError(f'{name}: the density ratio of every fake is 0')
     passed, _ = accept_by_ratio(ratios, draws, bound=bound)
-    errors = errors_of(teacher(images[passed]), conditions[passed])
+    errors = errors_at(images[passed], conditions[passed])
     cutoffs[group] = error_cutoff(errors, rho=rho)
     found, drawn, accepted = [], 0, 0
     while sum(len(x[0]) for x in found) < count and drawn < most * count:
@@ -306,7 +326,7 @@ def _subsample(
       )
       passed, bound = accept_by_ratio(ratios, draws, bound=bound)
       drawn, accepted = drawn + batch, accepted + int(passed.sum())
-      errors = errors_of(teacher(images), conditions)
+      errors = errors_at(images, conditions)
       good = passed & (errors <= cutoffs[group])
       found.append((images[good], conditions[good]))
     bounds[group], shares[group] = bound, accepted / max(drawn, 1)
@@ -325,3 +345,10 @@ def _subsample(
   return Subsampled(
     images, labels_of(outputs), conditions, bounds, cutoffs, shares
   )
+
+
+def _finite(values, name) -> np.ndarray:
+  values = np.asarray(values)
+  if not np.isfinite(values).all():
+    raise InputError(f'{name} are not finite')
+  return values

@@ -67,30 +67,14 @@ def rule_of_thumb_radius(
   return float(neighbours * np.diff(distinct).max())
 
 
-def hard_weights(
-  numbers: jax.Array, targets: jax.Array, *, kappa: float
-) -> jax.Array:
-  """Which numbers are within a radius of the targets.
-
-  Args:
-    numbers: of any shape that broadcasts with the targets'.
-    targets: as above; `numbers[None], targets[:, None]` gives every pair.
-    kappa: the radius; what lies on it is within.
-
-  Returns:
-    Float32, 1 within and 0 without.
-  """
-  gap = jnp.abs(jnp.asarray(numbers) - jnp.asarray(targets))
-  return (gap <= kappa).astype(jnp.float32)
-
-
 def soft_weights(
   numbers: jax.Array, targets: jax.Array, *, nu: float
 ) -> jax.Array:
   """How much numbers count for the targets.
 
   Args:
-    numbers: of any shape that broadcasts with the targets'.
+    numbers: of any shape that broadcasts with the targets';
+      `numbers[None], targets[:, None]` gives every pair.
     targets: as above.
     nu: how fast the weight falls; `1 / kappa^2` by the rule of thumb.
 

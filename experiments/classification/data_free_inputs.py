@@ -91,8 +91,8 @@ class Maker:
   def _real(self, variables, key) -> Inputs:
     """Training images, drawn without their labels."""
     del variables
-    count = min(self._making.images, len(self._dataset))
-    rows = jax.random.permutation(key, len(self._dataset))[:count]
+    rows = jax.random.permutation(key, len(self._dataset))
+    rows = rows[: self._making.images]
     rows = np.asarray(rows)
     images = self._scaling(self._dataset.images[rows])
     return Inputs(images, self._dataset.labels[rows])
@@ -161,9 +161,10 @@ class Maker:
     return found._replace(asked=np.asarray(targets.argmax(1), np.int32))
 
   def _soft_targets(self, variables, key) -> Inputs:
-    """Features of the last BatchNorm's moments behind a ReLU, if there is one.
+    """Features of the last BatchNorm's moments, if there is one.
 
-    What a residual block adds to them is left out of account.
+    They are cut off at 0 where the network's are never below. What a residual
+    block adds to them is left out of account.
     """
     weights, bias = self._last(variables)
     image = jax.ShapeDtypeStruct((2, *self._network.image_shape), jnp.float32)
@@ -173,13 +174,15 @@ class Maker:
       found = variables['params']
       for name in norms[-1].name.split('/'):
         found = found[name]
-      mean, std = synthesize.rectified_moments(
-        found['bias'], jnp.abs(found['scale'])
-      )
+      mean, std = found['bias'], jnp.abs(found['scale'])
     distribution = synthesize.feature_distribution(weights, mean=mean, std=std)
     first, second = jax.random.split(key)
+    start = self._draw(second)
     features = synthesize.sample_features(
-      first, distribution, self._making.images, nonnegative=True
+      first,
+      distribution,
+      self._making.images,
+      nonnegative=bool((self._answers(variables, start)[1] >= 0).all()),
     )
     targets = synthesize.soft_labels(
       features,

@@ -212,6 +212,12 @@ class Study:
     return np.clip(np.rint(shown), 0, 255).astype(np.uint8)
 
   def _check(self):
+    images, count = self.settings.making.images, len(self.splits.train)
+    if 'real' in self.settings.kinds and images > count:
+      raise InputError(
+        f'--images={images}: {self.splits.train.name} has {count} to train on, '
+        'and --inputs=real needs as many as there are of the other kinds'
+      )
     image = jax.ShapeDtypeStruct((2, *self.teacher.image_shape), jnp.float32)
     shapes = jax.eval_shape(self.teacher.init, jax.random.key(0))
     if graph.batch_norms(self.teacher.apply, shapes, image):
@@ -276,7 +282,7 @@ class Study:
       images = self.inputs(who, seed).images
       labels = np.zeros(len(images), np.int32)
     variables = self._pupil(
-      self.student.init(jax.random.key(seed)),
+      networks_lib.student_start(self.student, seed),
       images,
       self._answers(teacher, images),
       labels,

@@ -80,8 +80,7 @@ class Twins:
 
     Args:
       variables: the network's collections.
-      inputs: float32 [N, H, W, C]; a last part of less than a batch is left
-        out.
+      inputs: float32 [N, H, W, C].
 
     Returns:
       Activation name to observer state, for `judge`.
@@ -89,10 +88,9 @@ class Twins:
     folded = graph.fold(self._network.apply, variables, self._image)
     names = next(iter(self._specs.values()))
     states = {name: self._observer.init(()) for name in names}
-    batch = min(self._batch, len(inputs))
-    for start in range(0, len(inputs) - batch + 1, batch):
+    for start in range(0, len(inputs), self._batch):
       _, states = self._observe(
-        folded.variables, states, inputs[start : start + batch]
+        folded.variables, states, inputs[start : start + self._batch]
       )
     return states
 

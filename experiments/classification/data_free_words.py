@@ -59,7 +59,8 @@ METHODS: dict[str, dict[str, str]] = {
   'deep_inversion': {
     'summary': 'Images moved until the teacher sees a chosen class in them and '
     'its BatchNorms the statistics that they have stored, with little '
-    'variation between neighbouring pixels.',
+    'variation between neighbouring pixels. The gaps are those of the '
+    'BatchNorm-matched, squared and of deviations; nothing is augmented.',
     'paper': 'Yin et al., 2020, Dreaming to Distill, arXiv:1912.08795',
   },
   'batch_norm': {
@@ -73,7 +74,8 @@ METHODS: dict[str, dict[str, str]] = {
   },
   'data_impressions': {
     'summary': 'Images moved until the teacher gives an answer drawn from a '
-    'Dirichlet distribution, in which similar classes go together.',
+    'Dirichlet distribution, in which similar classes go together; at '
+    'temperature 20, but taught at that of all kinds, and not augmented.',
     'paper': _ZSKD,
   },
   'soft_targets': {
@@ -85,7 +87,8 @@ METHODS: dict[str, dict[str, str]] = {
   },
   'kegnet': {
     'summary': 'Images of generators trained so that the teacher recovers the '
-    'class, a decoder the code, and images of different codes differ.',
+    'class, a decoder the code, and images of different codes differ; at one '
+    'learning rate and weight for every set, which the paper has set by set.',
     'paper': 'Yoo, Cho, Kim, Kang, 2019, Knowledge Extraction with No '
     'Observable Data',
   },
@@ -96,9 +99,11 @@ METHODS: dict[str, dict[str, str]] = {
 }
 
 CONVENTIONS = (
-  'All students of a seed begin with the same weights and take as many '
-  'updates with the same options; without labels they learn the teacher’s '
-  'softened answers alone. Differences are told seed by seed.',
+  'All students of a seed begin with the same weights, not those that their '
+  'teacher began with: a student of its teacher’s own start learns from '
+  'noise, too. They take as many updates with the same options; without '
+  'labels they learn the teacher’s softened answers alone. Differences are '
+  'told seed by seed.',
   'A quantized teacher has kernels with a scale a channel and inputs of layers '
   'with a range each, both in the bits of its name; the image has 8. Kernels '
   'are the same whatever it was calibrated on.',
@@ -117,7 +122,8 @@ def describe(study) -> list[str]:
   settings, making = study.settings, study.settings.making
   tuning = settings.tuning
   fakes = 'cgan_kd' in settings.kinds
-  but = f' but {TITLES["cgan_kd"]}' if fakes else ''
+  made = [TITLES[kind] for kind in settings.kinds if is_data_free(kind)]
+  made = f' From it alone came {", ".join(made)}.' if made else ''
   generators = (
     f'; KegNet has {making.generators} generators of {making.generator_steps} '
     'steps'
@@ -126,11 +132,12 @@ def describe(study) -> list[str]:
   )
   texts = [
     f'The teacher, {study.teacher.name}, was trained on '
-    f'{len(study.splits.train):,} images of {settings.dataset}. From it alone '
-    f'{making.images} inputs of every kind{but} were made. Those that are '
+    f'{len(study.splits.train):,} images of {settings.dataset}. There are '
+    f'{making.images} inputs of every kind.{made} The mean and the deviation '
+    'of the training images’ pixels are known to all. Inputs that are '
     f'moved down a loss took {making.steps} steps of Adam at '
     f'{making.learning_rate:g} within the range of pixels, whatever the kind'
-    f'{generators}. No kind was tuned more than another.',
+    f'{generators}. No kind had a search for its settings.',
     f'On each kind a student, {study.student.name}, learned the teacher’s '
     f'answers at temperature {tuning.temperature:g}, for {study.updates} '
     f'updates of {tuning.batch} inputs. And on '
@@ -148,8 +155,8 @@ def describe(study) -> list[str]:
       'could then make any number of fakes; here there are as many as of '
       f'others. {making.burn_in} fakes of a class set the '
       f'bound of its density ratio and the cut-off that {100 * RHO:.0f} % of '
-      'the rest pass. The paper adds fakes to the real images; here a student '
-      'sees nothing else.',
+      'the rest pass. Settings that work on the digits are its defaults. The '
+      'paper adds fakes to the real images; here a student sees nothing else.',
     )
   return texts
 

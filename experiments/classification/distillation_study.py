@@ -43,7 +43,7 @@ from experiments.classification.distillation_stages import (
   share_epochs,
 )
 from experiments.classification.images import load_splits, pool_images
-from experiments.classification.networks import Classifier
+from experiments.classification.networks import Classifier, student_start
 from experiments.classification.teaching import Teacher
 from experiments.classification.training import train_classifier
 from experiments.classification.tuning import Tuning
@@ -358,8 +358,7 @@ class Study:
   def _taught(self, pair, method, seed) -> Teacher:
     _, student = distillation_networks.parse_pair(pair)
     network = self.network(student, METHODS[method].subclasses)
-    start = network.init(jax.random.key(1000 + seed))
-    variables, extra = start, {}
+    variables, extra = student_start(network, seed), {}
     for i, (stage, one) in enumerate(self._teachings(pair, method)):
       key = jax.random.key(seed * 100 + i)
       extra, memory = begin(stage, extra, key)

@@ -101,6 +101,23 @@ def from_module(
   )
 
 
+def student_start(network: Classifier, seed: int) -> Any:
+  """First weights of a student, from another key than a teacher's of the seed.
+
+  A kernel is drawn by its path: networks begin alike from one key wherever
+  names and shapes are the same, and a student that begins as its teacher did
+  takes over much of it from inputs that show nothing.
+
+  Args:
+    network: the student.
+    seed: 0..999.
+
+  Returns:
+    Its variables, of `jax.random.key(1000 + seed)`.
+  """
+  return network.init(jax.random.key(1000 + seed))
+
+
 def make_classifier(
   name: str, *, image_shape: tuple[int, int, int], classes: int
 ) -> Classifier:

@@ -250,8 +250,12 @@ class Study:
         self._lab.store(path, found, FLOAT)
       else:
         trainer, network = self._trainer(name)
+        if name == 'teacher':
+          start = network.init(jax.random.key(seed))
+        else:
+          start = networks_lib.student_start(network, seed)
         found = trainer.run(
-          network.init(jax.random.key(seed)),
+          start,
           seed=seed + 1000 * (name == 'teacher'),
           progress=self._progress,
           description=f'{name}, seed {seed}',

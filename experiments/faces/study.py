@@ -115,9 +115,12 @@ def _smaller(settings: Settings) -> Settings:
     for t in tuned
     if (v.shape, v.importance) == (t.shape, t.importance)
   ]
+  given = alike or given
+  first = {v.calibration: v for v in reversed(given)}
+  given = [v for v in given if first[v.calibration] is v]
   return dataclasses.replace(
     settings,
-    variants=(*(alike or given)[:1], *tuned),
+    variants=(*given, *tuned),
     train_people='1-4' if settings.dataset == 'orl' else settings.train_people,
     test_people='31-33' if settings.dataset == 'orl' else settings.test_people,
     calibration=8,

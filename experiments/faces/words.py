@@ -1,5 +1,7 @@
 """What a report of a face study says in words."""
 
+from experiments.faces import tuning
+
 METHODS = {
   'one_shot': {
     'summary': 'Channels are removed and nothing is trained.',
@@ -90,8 +92,8 @@ TITLES = {
 
 
 SOURCES = {
-  'synthesized': 'its ranges come from images made from the network itself',
-  'noise': 'its ranges come from random noise, the control',
+  'synthesized': 'images made from the network itself',
+  'noise': 'random noise, the control',
 }
 
 
@@ -108,7 +110,13 @@ def method(variant) -> dict[str, str]:
   if variant.calibration == 'photographs':
     return entry
   source = SOURCES[variant.calibration]
-  summary = f'As {variant.method}, but {source}.'
+  if variant.method in tuning.UNTUNED:
+    summary = f'As {variant.method}, but its ranges come from {source}.'
+  else:
+    summary = (
+      f'As {variant.method}, but its ranges start at those of {source}; it is '
+      'then tuned on photographs as the others are.'
+    )
   return {
     'summary': summary,
     'paper': 'Cai et al., 2020, ZeroQ, arXiv:2001.00281',

@@ -80,7 +80,9 @@ def test_what_has_one_place_takes_the_batch():
   found = one(value, np.float32([1.0]), np.float32([1.0]))
   assert statistics_loss(found) < 1e-6
   alone = one(value[:1], np.float32([1.0]), np.float32([9.0]))
-  np.testing.assert_allclose(statistics_loss(alone), 1.0)
+  for statistics in ('sample', 'batch', 'deepinversion'):
+    loss = statistics_loss(alone, statistics=statistics)
+    np.testing.assert_allclose(loss, 1.0)
 
 
 def test_gradients_reach_images_alone_and_are_finite_at_constants():

@@ -46,14 +46,19 @@ def test_a_network_learns_the_ratio():
   np.testing.assert_allclose(found, np.exp(at[:, 0]), rtol=0.35)
 
 
-def test_the_weights_of_real_samples_by_hand():
-  real, fake = jnp.array([0.0, 100.0]), jnp.array([1.0])
-  weights = jnp.array([1.0, 0.25])
-  plain = density_ratio.softplus_ratio_loss(real, fake, weights=jnp.ones(2))
-  assert plain == density_ratio.softplus_ratio_loss(real, fake)
-  # The logistic function is a half at 0 and one at 100.
-  found = density_ratio.softplus_ratio_loss(real, fake, weights=weights)
-  np.testing.assert_allclose(found - plain, 0.75 - 0.375, rtol=1e-5)
+def test_the_weights_of_pairs_by_hand():
+  real, fake = jnp.array([0.0, 1.0, 2.0]), jnp.array([0.5, 3.0, 1.0])
+  loss = density_ratio.softplus_ratio_loss
+  np.testing.assert_allclose(
+    loss(real, fake, weights=jnp.full(3, 0.3)), loss(real, fake), rtol=1e-6
+  )
+  # A pair that counts twice is there twice, and one of 0 is not.
+  twice = jnp.array([0, 0, 2])
+  np.testing.assert_allclose(
+    loss(real, fake, weights=jnp.array([0.5, 0.0, 0.25])),
+    loss(real[twice], fake[twice]),
+    rtol=1e-6,
+  )
 
 
 @pytest.mark.parametrize('kind', ['hard', 'soft'])
@@ -73,10 +78,11 @@ def test_a_network_learns_the_ratio_between_the_numbers_of_the_images(kind):
     vicinity=Vicinity(kind, kappa={'hard': 0.25, 'soft': 0.1}[kind]),
     progress=False,
   )
-  # N(y + .5, 1) over N(y - .5, 1) at x is exp(x - y), or less by the weights.
-  at = np.array([[0.375], [0.375]], np.float32)
-  low, high = ratio(at + np.array([[-0.5], [0.5]], np.float32), at)
-  assert high / low == pytest.approx(np.exp(1), rel=0.3)
+  # N(y + .5, 1) over N(y - .5, 1) at x is exp(x - y).
+  at = np.full((3, 1), 0.375, np.float32)
+  gaps = np.array([[-0.5], [0.0], [0.5]], np.float32)
+  found = ratio(at + gaps, at)
+  np.testing.assert_allclose(found, np.exp(gaps[:, 0]), rtol=0.35)
 
 
 def test_a_vicinity_is_of_numbers():

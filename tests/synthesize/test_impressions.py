@@ -33,7 +33,11 @@ def test_class_similarity_golden():
     np.testing.assert_allclose(found[i, i + 1 :], row, rtol=1e-5)
   np.testing.assert_allclose(found, found.T)
   np.testing.assert_allclose(jnp.diag(found), 1, rtol=1e-6)
-  assert np.isfinite(class_similarity(jnp.zeros((3, 2)))).all()
+  # A class without weights is like no other, and its answers are its own.
+  lonely = class_similarity(weights().at[:, 1].set(0))
+  np.testing.assert_allclose(lonely[1], np.eye(4)[1])
+  found = dirichlet_concentrations(lonely)
+  np.testing.assert_array_equal(found.argmax(1), np.arange(4))
 
 
 def test_dirichlet_concentrations_golden():
@@ -166,5 +170,7 @@ def test_errors():
     dirichlet_concentrations(jnp.eye(3), scale=0)
   with pytest.raises(InputError, match=r'right is \[K, K\]'):
     dirichlet_concentrations(jnp.zeros((3, 2)))
+  with pytest.raises(InputError, match='K at least 2'):
+    dirichlet_concentrations(jnp.ones((1, 1)))
   with pytest.raises(InputError, match='scales is empty'):
     data_impression_targets(jax.random.key(0), weights(), 4, scales=())

@@ -123,3 +123,5 @@ def test_priors_by_hand():
   assert total_variation(jnp.ones((2, 4, 4, 3))) == 0
   twice = jnp.concatenate([x, x])
   np.testing.assert_allclose(total_variation(twice), expected)
+  with pytest.raises(InputError, match='two rows and columns'):
+    total_variation(jnp.ones((2, 1, 4, 3)))

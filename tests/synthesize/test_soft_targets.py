@@ -8,7 +8,6 @@ from compress.errors import InputError
 from compress.synthesize import (
   answer_loss,
   feature_distribution,
-  rectified_moments,
   sample_features,
   soft_labels,
 )
@@ -49,17 +48,6 @@ def test_degenerate_weights_are_still_a_distribution():
   assert np.isfinite(feature_distribution(same, share=0.999).factor).all()
   none = feature_distribution(jnp.zeros((4, 3)))
   np.testing.assert_allclose(none.factor, np.eye(4), atol=1e-5)
-
-
-def test_rectified_moments_are_those_of_draws():
-  mean, std = jnp.array([-1.0, 0.0, 2.0, 3.0]), jnp.array([1.0, 2.0, 1.0, 0.0])
-  rng = np.random.default_rng(0)
-  drawn = np.maximum(rng.normal(mean, std, (200000, 4)), 0)
-  first, second = rectified_moments(mean, std)
-  np.testing.assert_allclose(first, drawn.mean(0), atol=0.01)
-  np.testing.assert_allclose(second, drawn.std(0), atol=0.01)
-  grads = jax.grad(lambda s: sum(x.sum() for x in rectified_moments(mean, s)))
-  assert np.isfinite(grads(std)).all()
 
 
 def test_soft_labels_are_soft():

@@ -33,6 +33,9 @@ def test_errors_by_hand():
   np.testing.assert_allclose(found, [np.log(2), 1000])
   found = subsampling.regression_errors([1.0, 5.0], [2.0, 2.0])
   np.testing.assert_array_equal(found, [1, 3])
+  for label in (-1, 2):
+    with pytest.raises(InputError, match='for 2 classes'):
+      subsampling.class_errors(logits, np.array([0, label]))
 
 
 @pytest.mark.parametrize('rho, kept', [(1, 10), (0.9, 9), (0.85, 9), (0.05, 1)])
@@ -109,6 +112,31 @@ def test_everything_stays_without_rejection_and_filter():
   np.testing.assert_array_equal(found.accepted, [1, 1, 1])
   # Those that crossed over stay, with the teacher's label.
   assert (found.labels != found.conditions).any()
+
+
+@pytest.mark.parametrize(
+  'given, message',
+  [
+    ({'count': 0}, 'right is 1 or more of each'),
+    ({'burn_in': 0}, 'right is 1 or more of each'),
+    ({'most': 0}, 'right is 1 or more of each'),
+    ({'ratio': lambda x, y: np.zeros(len(x))}, 'class 0: the density ratio of'),
+    ({'ratio': lambda x, y: np.full(len(x), np.nan)}, 'ratios are not finite'),
+    ({'teacher': lambda x: np.full((len(x), 3), np.nan)}, 'answers are not'),
+  ],
+)
+def test_bad_input_is_refused(given, message):
+  given = {'ratio': ratio, 'teacher': teacher, 'count': 5, **given}
+  with pytest.raises(InputError, match=message):
+    subsampling.subsample_fakes(
+      draw,
+      given.pop('ratio'),
+      given.pop('teacher'),
+      jax.random.key(0),
+      classes=3,
+      batch=8,
+      **{'burn_in': 8, **given},
+    )
 
 
 def test_a_class_without_enough_fakes_is_named():

@@ -18,7 +18,6 @@ from experiments.classification import (
   data_free_words,
   networks,
 )
-from experiments.classification.data_free_inputs import Inputs
 from experiments.classification.data_free_kinds import KINDS
 from experiments.classification.data_free_settings import Making
 from experiments.classification.data_free_study import Found
@@ -226,4 +225,14 @@ def test_every_kind_has_its_words_and_a_stream_of_its_own():
   assert set(KINDS) <= set(data_free_words.METHODS)
   assert set(data_free_words.TITLES) == set(data_free_words.METHODS)
   assert len({kind.stream for kind in KINDS.values()}) == len(KINDS)
-  assert Inputs(np.zeros((1, 1, 1, 1)), None).asked is None
+
+
+def test_a_student_begins_elsewhere_than_its_teacher(network):
+  teacher = network.init(jax.random.key(0))
+  student = networks.student_start(network, 0)
+  for path, leaf in jax.tree_util.tree_leaves_with_path(teacher['params']):
+    if path[-1].key == 'kernel':
+      own = student['params']
+      for part in path:
+        own = own[part.key]
+      assert not np.isclose(own, leaf).all()
