@@ -200,7 +200,8 @@ def search_path(
   for place in range(first + 1, count):
     reached = []
     for source in (x for before in range(first, place) for x in kept[before]):
-      used = len(source.path) - 1
+      # A hop that does not end at the student's place adds an assistant.
+      used = len(source.path) - 1 + (place < count - 1)
       if most_assistants is not None and used > most_assistants:
         continue
       path = (*source.path, place)

@@ -44,11 +44,11 @@ class TransferSet(NamedTuple):
 def nearest_neighbours(
   table: ArrayLike, *, nominal: ArrayLike | None = None, chunk: int = 1024
 ) -> np.ndarray:
-  """The nearest other row of every row, exactly.
+  """The nearest other row of every row, by comparing all.
 
   Squared distance: that of the continuous attributes, each scaled to 0..1,
-  plus the number of nominal attributes that differ. Of equally near rows the
-  first counts.
+  plus the number of nominal attributes that differ. Of equally near rows, up to
+  rounding, it may be any.
 
   Args:
     table: real `[N, A]`, N at least 2; nominal attributes are codes.

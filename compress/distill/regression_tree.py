@@ -95,13 +95,13 @@ def fit_regression_tree(
       finite, a depth below 0 or leaves below 1; scikit-learn is missing.
   """
   x = np.asarray(inputs, np.float32)
-  x = x.reshape(x.shape[0], -1)
   y = np.asarray(targets, np.float64)
-  if y.ndim != 2 or not len(x) or len(x) != len(y):
+  if y.ndim != 2 or not x.size or len(x) != len(y):
     raise InputError(
-      f'inputs {list(x.shape)} and targets {list(y.shape)}; right is [B, D] '
+      f'inputs {list(x.shape)} and targets {list(y.shape)}; right is [B, ...] '
       'and [B, K], B at least 1'
     )
+  x = x.reshape(x.shape[0], -1)
   if not (np.isfinite(x).all() and np.isfinite(y).all()):
     raise InputError('inputs or targets are not finite')
   if depth < 0 or min_leaf < 1:

@@ -81,7 +81,7 @@ class SoftTreePrediction(NamedTuple):
 def init_soft_tree(
   key: jax.Array, *, features: int, classes: int, depth: int = 8
 ) -> tuple[SoftTree, SoftTreeState]:
-  """A tree that is nearly undecided everywhere.
+  """A tree with random gates, whose leaves hardly differ.
 
   Args:
     key: draws gates, N(0, 1 / D), and leaves, N(0, 0.01).

@@ -222,8 +222,8 @@ def quantize_buckets(
 
   Args:
     rules: ordered `(pattern, BucketSpec)` pairs over leaf paths.
-    key: random key; needed if a spec rounds stochastically. A new rounding is
-      drawn by every `update`, which folds in the step.
+    key: random key; needed if a spec rounds stochastically. A rounding is that
+      of the step that `update` was given last, 0 at first.
 
   Returns:
     The compressor; nothing is learned, `state.carried` is the step.

@@ -82,7 +82,7 @@ def describe_splits(
   """The `dataset` field of a report.
 
   Args:
-    splits: the images.
+    splits: the images, or others that have such parts.
     train: what the training images are for.
     validation: the same of the validation images.
     test: the same of the test images.
@@ -91,13 +91,17 @@ def describe_splits(
     Name, size of an image, number of classes, and the parts in words.
   """
   rows, columns, colours = splits.train.image_shape
-  uses = train, validation, test
+  parts = {
+    'train': (splits.train, train),
+    'validation': (splits.validation, validation),
+    'test': (splits.test, test),
+  }
   return {
     'name': splits.train.name,
     'images': f'{rows} x {columns} x {colours}',
     'classes': len(splits.train.classes),
     'split': {
       name: f'{len(part):,} images, {use}'
-      for name, part, use in zip(splits._fields, splits, uses, strict=True)
+      for name, (part, use) in parts.items()
     },
   }

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.classification.paired import RULE, difference, is_clear
+
 TICKET = 'winning_ticket'
 # The densities that the paper's claim is about.
 _LOW, _HIGH = 0.1, 0.21
@@ -53,9 +55,7 @@ CONVENTIONS = (
   'and normalisations, which all stay, too.',
   'A seed decides the initial weights and the order of the images. All '
   'networks of a seed see the same images in the same order, so that '
-  'differences between them are told seed by seed. A difference counts as '
-  'clear above twice its standard error over seeds, which three seeds alone '
-  'do not make certain.',
+  f'differences between them are told seed by seed. {RULE}',
 )
 
 
@@ -153,28 +153,9 @@ def notes(settings, figures: Sequence[Figures]) -> list[str]:
   return found
 
 
-def difference(
-  own: Sequence[float], other: Sequence[float]
-) -> tuple[float, float | None]:
-  """Mean of the differences seed by seed, and its standard error.
-
-  Args:
-    own: a value a seed.
-    other: of the same seeds.
-
-  Returns:
-    (mean, standard error); the latter None for one seed.
-  """
-  found = np.asarray(own, np.float64) - np.asarray(other, np.float64)
-  if found.size < 2:
-    return float(found.mean()), None
-  return float(found.mean()), float(found.std(ddof=1) / found.size**0.5)
-
-
 def clearly_above(own: Sequence[float], other: Sequence[float]) -> bool:
-  """Whether the mean difference is above twice its standard error."""
-  mean, error = difference(own, other)
-  return error is not None and mean > 0 and mean > 2 * error
+  """Whether a difference is clear, see `paired.is_clear`, and above 0."""
+  return is_clear(own, other) and difference(own, other)[0] > 0
 
 
 def _percent(share: float) -> str:
@@ -216,7 +197,7 @@ def _against(tickets, rivals) -> str:
   return (
     f'Tickets minus {name}, in points of accuracy at the end, by the weights '
     f'that are left: {told}. In {len(above)} of {len(pairs)} rounds the '
-    'difference is above twice its standard error over seeds.'
+    'difference is clearly above zero.'
   )
 
 
@@ -310,7 +291,7 @@ def _weaker(dense, tickets, rivals) -> list[str]:
         for i in places
         if not clearly_above(tickets[i].accuracy, rival[i].accuracy)
       ],
-      'the difference is within twice its standard error at',
+      'the difference is not clear at',
     )
   claim(
     'tickets learn faster than the dense network',

@@ -109,7 +109,7 @@ TEACHERS = {
   'qkd': 'float, learns too',
 }
 
-EACH_ALONE = ('once', 'distil_then_qat', 'distil_then_post_training')
+RIVALS = ('qat', 'once', 'distil_then_qat', 'distil_then_post_training')
 
 
 def describe(study) -> list[str]:
@@ -175,14 +175,14 @@ def spread(found: Mapping[str, Any], *, digits: int = 2) -> str:
 
 
 def iterated_notes(study, figures) -> list[str]:
-  """What iterated quantization does against each alone, a sentence a width."""
+  """What iterated quantization does against its rivals, a sentence a width."""
   found = []
   for bits in study.settings.bits:
     ours = figures[f'iterated_w{bits}a{bits}']
     mean = audit.over_runs([run['accuracy'] for run in ours])
     rungs = ' → '.join(str(b) for b, _ in study.ladder(bits))
     parts = []
-    for method in EACH_ALONE:
+    for method in RIVALS:
       gap = difference(ours, figures[f'{method}_w{bits}a{bits}'])
       parts.append(
         f'“{TITLES[method].lower()}” {_signed(gap["mean"])} {spread(gap)} '

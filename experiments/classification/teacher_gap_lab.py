@@ -6,6 +6,7 @@ images in the same order, whoever teaches them, so that differences are told
 seed by seed.
 """
 
+import hashlib
 import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from compress import distill, encode
 from compress import packed as packed_lib
+from compress.errors import InputError
 from compress.packed import Dense
 from experiments.classification import teacher_gap_settings as settings_lib
 from experiments.classification import teacher_gap_training as training
@@ -97,7 +99,7 @@ class Lab:
     width: int,
     *,
     loss: str,
-    teacher: np.ndarray | None = None,
+    teacher: Model | np.ndarray | None = None,
     images: np.ndarray | None = None,
     generation: int = 0,
   ) -> Model:
@@ -107,16 +109,21 @@ class Lab:
       name: of its files.
       width: of the network.
       loss: a key of `network_losses`.
-      teacher: [R, M, K], the teacher's logits of every seed; None where the
-        loss looks at none.
+      teacher: what the loss learns from: a network, whose files those of the
+        student name; logits [R, M, K]; or None where it looks at none.
       images: float32 [M, H, W, C], scaled, where it does not learn from the
         real images.
       generation: other initial weights and another order of images.
 
     Returns:
       The network.
+
+    Raises:
+      InputError: the training diverged.
     """
     if name not in self._models:
+      by = teacher if isinstance(teacher, Model) else None
+      answers = teacher if by is None else by.train
       network = self.network(width)
 
       def make():
@@ -131,9 +138,9 @@ class Lab:
           for seed in self.seeds
         ]
         order = [seed + 1000 * generation for seed in self.seeds]
-        return program(start, self.examples(teacher, images), seeds=order)
+        return program(start, self.examples(answers, images), seeds=order)
 
-      params, nbytes = self.kept(name, make)
+      params, nbytes = self.kept(name, make, by=by)
       self._models[name] = self._asked(name, width, params, nbytes)
     return self._models[name]
 
@@ -151,7 +158,7 @@ class Lab:
     if len(ladder) == 1:
       return self.model(name, ladder[0], loss='labels')
     teacher = self.path(ladder[:-1])
-    return self.model(name, ladder[-1], loss='hinton', teacher=teacher.train)
+    return self.model(name, ladder[-1], loss='hinton', teacher=teacher)
 
   def examples(
     self, teacher: np.ndarray | None, images: np.ndarray | None = None
@@ -171,21 +178,26 @@ class Lab:
     program = self._program(key, loss)
     return program(start, examples, seeds=list(self.seeds))
 
-  def kept(self, name: str, make) -> tuple[list[Any], float]:
+  def kept(
+    self, name: str, make, *, by: Model | None = None
+  ) -> tuple[list[Any], float]:
     """Pytrees of all seeds from their files, which are made if missing.
 
     Args:
       name: of the files.
       make: gives a pytree a seed.
+      by: the network that taught it; the files tell the SHA-256 of its own.
 
     Returns:
       The pytrees as read back, and the mean bytes of a file.
     """
-    paths = [self.folder / f'{name}.{seed}.safetensors' for seed in self.seeds]
+    paths = [self._path(name, seed) for seed in self.seeds]
     if not all(path.is_file() for path in paths):
       self._bar.set_description(name)
       for seed, (path, tree) in enumerate(zip(paths, make(), strict=True)):
         about = {'study': STUDY, 'model': name, 'seed': seed}
+        if by is not None:
+          about |= {'teacher': by.name, 'teacher_sha256': self._hash(by, seed)}
         encode.save(path, jax.tree.map(Dense, tree), about)
       self._bar.update()
     found = [packed_lib.unpack_tree(encode.load(path).tree) for path in paths]
@@ -216,6 +228,13 @@ class Lab:
     """Ends the bar."""
     self._bar.close()
 
+  def _path(self, name, seed) -> pathlib.Path:
+    return self.folder / f'{name}.{seed}.safetensors'
+
+  def _hash(self, model, seed) -> str:
+    with self._path(model.name, seed).open('rb') as file:
+      return hashlib.file_digest(file, 'sha256').hexdigest()
+
   def _asked(self, name, width, params, nbytes) -> Model:
     scaling = self.images.scaling
     parts = (
@@ -226,6 +245,10 @@ class Lab:
     train, validation, test = (
       np.stack([self.ask(width, one, part) for one in params]) for part in parts
     )
+    if not all(np.isfinite(x).all() for x in (train, validation, test)):
+      raise InputError(
+        f'{name}: the training diverged; a lower --learning_rate may help'
+      )
     right = accuracy(validation, self.images.validation.labels)
     return Model(name, width, params, train, right, test, nbytes)
 

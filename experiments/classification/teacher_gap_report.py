@@ -53,6 +53,7 @@ def make_report(
     params=[_cost(lab, w).parameters for w in settings.ladder],
     alone=percents(ladder.alone, labels),
     direct=[percents(m, labels) for m in ladder.direct],
+    chosen=int(np.argmax([m.validation.mean() for m in ladder.direct])),
     chains=[percents(m, labels) for m in ladder.chains],
     searched=[percents(m, labels) for m in ladder.searched],
     searched_paths=[one.path for one in ladder.found],

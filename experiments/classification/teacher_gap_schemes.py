@@ -129,7 +129,7 @@ def try_others(lab: Lab, ladder: Ladder) -> Others:
     return student(
       f'born_again_{generation}',
       'born_again',
-      before.train,
+      before,
       generation=generation,
     )
 
@@ -138,7 +138,7 @@ def try_others(lab: Lab, ladder: Ladder) -> Others:
   )
   images, answers = transfer(lab, teacher)
   students = {
-    'soft targets alone': student('soft', 'soft_targets', teacher.train),
+    'soft targets alone': student('soft', 'soft_targets', teacher),
     'MUNGE': student('munge', 'soft_targets', answers, images=images),
     **{
       f'born-again {i}': one for i, one in enumerate(generations[1:], start=1)
@@ -148,7 +148,12 @@ def try_others(lab: Lab, ladder: Ladder) -> Others:
     ('CWTM', 'confidence_weighted'),
     ('DKPP', 'permuted_predictions'),
   ):
-    students[name] = student(loss, loss, alone.train, generation=1)
+    students[name] = student(loss, loss, alone, generation=1)
+  # The control of the generations: as many students, without a teacher.
+  plain = [
+    student(f'alone_{generation}', 'labels', None, generation=generation)
+    for generation in range(1, lab.settings.generations + 1)
+  ]
   compressed = lab.ensemble(ladder.direct, lab.real)
   students['by the students’ ensemble'] = student(
     'by_ensemble', 'hinton', compressed
@@ -157,6 +162,7 @@ def try_others(lab: Lab, ladder: Ladder) -> Others:
     students,
     {
       'generations’ ensemble': list(generations[1:]),
+      'labels’ ensemble': plain,
       'students’ ensemble': list(ladder.direct),
     },
   )
@@ -177,7 +183,7 @@ def attack(lab: Lab, plain: Model) -> dict[str, Any]:
   width = plain.width
   first = lab.model('defensive_teacher', width, loss='defensive_teacher')
   defended = lab.model(
-    'defensive', width, loss='defensive', teacher=first.train, generation=1
+    'defensive', width, loss='defensive', teacher=first, generation=1
   )
   return {
     name: [_attacked(lab, width, params) for params in model.params]

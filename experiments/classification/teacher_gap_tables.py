@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compress.distill import Gap
-from experiments.classification.lottery_words import difference
+from experiments.classification.paired import difference
 
 Runs = Sequence[float]
 
@@ -23,6 +23,7 @@ class Figures(NamedTuple):
     params: of each width.
     alone: of the student on labels.
     direct: of the student by each teacher.
+    chosen: which of them the validation images choose.
     chains: through every size between.
     searched: along the path that was found.
     searched_paths: those paths, as places in the ladder.
@@ -39,6 +40,7 @@ class Figures(NamedTuple):
   params: list[int]
   alone: Runs
   direct: list[Runs]
+  chosen: int
   chains: list[Runs]
   searched: list[Runs]
   searched_paths: list[tuple[int, ...]]
@@ -69,8 +71,6 @@ def along(found: Figures, path: Sequence[int]) -> str:
 def points(own: Runs, other: Runs) -> list[Any]:
   """Mean difference over seeds as a cell, its standard error below."""
   mean, error = difference(own, other)
-  # Means of the same values in another order differ in their last bits.
-  mean = round(mean, 9)
   return [mean, '' if error is None else f'± {error:.2f}']
 
 

@@ -87,6 +87,10 @@ def test_the_search_within_a_number_of_assistants(most):
     for path in distill.all_paths(0, 4, most_assistants=most)
   )
   assert len(found.path) == most + 2
+  trained = [hop.path for hop in found.hops]
+  paths = distill.all_paths(0, 4, most_assistants=most)
+  assert set(trained) <= set(distill.trainings(paths))
+  assert len(set(trained)) == len(trained)
   assert found.accuracy == pytest.approx(best)
 
 

@@ -100,6 +100,8 @@ def test_wrong_input_says_what_is_right():
       distill.fit_regression_tree(INPUTS, TARGETS, **options)
   with pytest.raises(InputError, match='120, 5'):
     distill.fit_regression_tree(INPUTS, TARGETS[:3], depth=1)
+  with pytest.raises(InputError, match='B at least 1'):
+    distill.fit_regression_tree(INPUTS[:0], TARGETS[:0], depth=1)
   with pytest.raises(InputError, match='finite'):
     distill.fit_regression_tree(INPUTS, TARGETS * np.nan, depth=1)
   with pytest.raises(InputError, match='temperature'):

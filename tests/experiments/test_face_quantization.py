@@ -19,6 +19,7 @@ from tests.experiments.command_line import (
 
 STUDY = 'face_quantization'
 FARS = ('1e-1', '1e-2', '1e-3')
+SOURCES = ['--calibrate_on=photographs', '--calibrate_on=synthesized']
 start = functools.partial(command_line.start, STUDY, '--smoke')
 
 
@@ -59,7 +60,7 @@ def test_bad_input_leaves_nothing_behind(flags, message, tmp_path):
 
 @pytest.fixture(scope='module')
 def smoke(tmp_path_factory):
-  return run_to_report(start, tmp_path_factory)
+  return run_to_report(start, tmp_path_factory, *SOURCES)
 
 
 def numbers(value, path=''):
@@ -163,7 +164,7 @@ def test_a_second_run_computes_nothing_anew(smoke):
   report = read_report(output)
   kept = {p: b for p, b in contents(output).items() if 'networks/' in p}
   times = {p: os.stat(output / p).st_mtime_ns for p in kept}
-  finished(start(output=output))
+  finished(start(*SOURCES, output=output))
   assert {p: os.stat(output / p).st_mtime_ns for p in kept} == times
   assert {p: b for p, b in contents(output).items() if 'networks/' in p} == kept
   assert without_times(read_report(output)) == without_times(report)

