@@ -146,7 +146,7 @@ def professor_loss(
   discriminator: dict[str, Layer],
   *,
   temperature: float = 4.0,
-  adversarial_weight: float = 0.1,
+  adversarial_weight: float = 1.0,
   reconstruction_weight: float = 1.0,
 ) -> jax.Array:
   """What the professor is trained by; the discriminator gets no gradient.
@@ -158,7 +158,8 @@ def professor_loss(
     professor: of `init_professor`.
     discriminator: of `init_discriminator`.
     temperature: T > 0 of the softened targets; that of the labels is 1.
-    adversarial_weight: mu, 0 or more.
+    adversarial_weight: mu, 0 or more. The smaller, the less of the likeness
+      between classes is kept.
     reconstruction_weight: nu, 0 or more.
 
   Returns:
