@@ -19,6 +19,11 @@ from tests.experiments.command_line import (
 
 STUDY = 'face_quantization'
 FARS = ('1e-1', '1e-2', '1e-3')
+NAMES = (
+  ('post_training w6a6', 'post_training'),
+  ('post_training synthesized w6a6', 'post_training synthesized'),
+  ('ekd_class synthesized w6a6', 'ekd_class synthesized'),
+)
 SOURCES = ['--calibrate_on=photographs', '--calibrate_on=synthesized']
 start = functools.partial(command_line.start, STUDY, '--smoke')
 
@@ -78,12 +83,13 @@ def numbers(value, path=''):
 @pytest.mark.slow
 def test_prints_the_table_and_where_the_report_is(smoke):
   output, printed = smoke
-  for name in ('sface', 'post_training w6a6', 'ekd_class w6a6'):
+  for name in ('sface', *(name for name, _ in NAMES)):
     assert name in printed
   assert (output / 'report.md').is_file()
   page = (output / 'report.html').read_text()
   assert page.lstrip().lower().startswith('<!doctype html>')
   assert 'src="http' not in page
+  assert 'id="calibration-inputs"' in page
 
 
 @pytest.mark.slow
@@ -106,10 +112,11 @@ def test_the_report_has_its_fields(smoke):
     (v['name'], v['method'], v['weight_bits'], v['activation_bits'], v['seed'])
     for v in variants
   ]
-  assert named == [
-    ('post_training w6a6', 'post_training', 6, 6, 0),
-    ('ekd_class w6a6', 'ekd_class', 6, 6, 0),
-  ]
+  assert named == [(*name, 6, 6, 0) for name in NAMES]
+  assert (
+    'start at those of images made'
+    in (report['methods']['ekd_class synthesized']['summary'])
+  )
   for entry in (report['reference'], *variants):
     found = entry['verification']
     assert set(FARS) <= set(found['tar_at_far'])
@@ -134,17 +141,17 @@ def test_the_report_has_its_fields(smoke):
 def test_what_the_report_says_of_costs(smoke):
   output, _ = smoke
   report = read_report(output)
-  reference, given, tuned = report['reference'], *report['variants']
+  reference, given, matched, tuned = report['reference'], *report['variants']
   assert reference['bops'] == 32 * 32 * reference['macs']
   # The image keeps 8 bits at the first layer.
   assert 6 * 6 * tuned['macs'] < tuned['bops'] < 6 * 8 * tuned['macs']
-  assert given['bops'] == tuned['bops']
+  assert given['bops'] == matched['bops'] == tuned['bops']
   assert len({v['macs'] for v in (reference, given, tuned)}) == 1
   assert tuned['bytes']['on_disk'] <= 0.2 * reference['bytes']['on_disk']
   files = {
     'reference.safetensors': reference,
     'networks/post_training_w6a6/network.safetensors': given,
-    'networks/ekd_class_w6a6/network.safetensors': tuned,
+    'networks/ekd_class_synthesized_w6a6/network.safetensors': tuned,
   }
   for path, entry in files.items():
     assert (output / path).stat().st_size == entry['bytes']['on_disk']
@@ -174,6 +181,6 @@ def test_a_second_run_computes_nothing_anew(smoke):
 def test_another_setting_is_refused(smoke):
   output, _ = smoke
   before = contents(output)
-  done = start('--observer=minmax', output=output)
+  done = start(*SOURCES, '--observer=minmax', output=output)
   assert_refused(done, "another observer ('mse', now 'minmax')")
   assert contents(output) == before
