@@ -115,7 +115,8 @@ class Results:
         mean = float(np.nanmean(self.gain(method, KD)))
         over = mean
         if interval is not None:
-          over = [mean, f'[{interval[1]:+.2f}, {interval[2]:+.2f}]']
+          ends = f'[{interval[1]:+.2f}, {interval[2]:+.2f}]'
+          over = [mean, ends.replace('-', '−')]
       ahead = [x.mean() > _TIE for x in self.gain(method, KD) if has(x)]
       won = self.won_back(method)
       rows.append(
@@ -244,7 +245,7 @@ class Results:
       ('not resolved', 'Not resolved'),
     ):
       names = [name for name, found in verdicts.items() if found == word]
-      told.append(f'{start}: {", ".join(names) if names else "none"}.')
+      told.append(f'{start}: {"; ".join(names) if names else "none"}.')
     return told
 
   def _improvement(self, method) -> float | None:
