@@ -1,7 +1,9 @@
 """What activation ranges are taken from: photographs, or no data at all."""
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -150,6 +152,76 @@ def figures(settings, folder: pathlib.Path) -> list[audit.Plot]:
     'went into them.'
   )
   return [audit.image_rows('calibration-inputs', rows, caption=caption)]
+
+
+def tables(settings, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+  """What ranges without a photograph cost, beside those of photographs.
+
+  Args:
+    settings: of the study.
+    entries: the report's variants, judged.
+
+  Returns:
+    One table, or none where there is nothing to compare.
+  """
+  others = dict.fromkeys(v.calibration for v in settings.variants)
+  others.pop('photographs', None)
+  runs: dict[str, dict[tuple[int, int], dict[str, Any]]] = {}
+  for entry in entries:
+    place = entry['fold'], entry['seed']
+    runs.setdefault(entry['name'], {})[place] = entry
+
+  def row(variant):
+    own = runs[variant.name]
+    cells = [variant.name, _eer(own), _cosine(own)]
+    for source in others:
+      found = runs.get(dataclasses.replace(variant, calibration=source).name)
+      if found is None:
+        cells += [None] * 3
+        continue
+      gaps = [
+        entry['verification']['eer'] - own[place]['verification']['eer']
+        for place, entry in found.items()
+      ]
+      cells += [_eer(found), audit.over_runs(gaps)['mean'], _cosine(found)]
+    return cells
+
+  rows = [row(v) for v in settings.variants if v.calibration == 'photographs']
+  if not (rows and others):
+    return []
+  columns: list[Any] = [
+    'Ranges from photographs',
+    {'heading': 'EER', 'unit': '%'},
+    {'heading': 'Cosine', 'digits': 3},
+  ]
+  for source in others:
+    columns += [
+      {'heading': 'EER', 'unit': f'{source}, %'},
+      {'heading': 'Difference', 'unit': 'points', 'sign': True},
+      {'heading': 'Cosine', 'unit': source, 'digits': 3},
+    ]
+  return [
+    {
+      'title': 'Ranges without a photograph',
+      'note': 'The same networks with activation ranges from other inputs. '
+      'EER: mean over runs, ± sample standard deviation; difference: from that '
+      'with photographs, run by run. Cosine: of the embeddings with those of '
+      'float32, mean over photographs and runs.',
+      'columns': columns,
+      'rows': rows,
+    }
+  ]
+
+
+def _eer(runs):
+  found = audit.over_runs([x['verification']['eer'] for x in runs.values()])
+  spread = '' if found['std'] is None else f'± {found["std"]:.2f}'
+  return [found['mean'], spread]
+
+
+def _cosine(runs):
+  cosines = [x['agreement']['embedding_cosine'] for x in runs.values()]
+  return float(np.mean(cosines))
 
 
 def _path(folder: pathlib.Path, source: str, seed: int) -> pathlib.Path:

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from compress import audit, data, graph
+from experiments.faces import calibration, runtimes, tuning, words
 from experiments.faces import networks as networks_lib
-from experiments.faces import runtimes, tuning, words
 
 
 def compile_reference(network, rules):
@@ -129,6 +129,7 @@ def make_report(
     'reference': base,
     'variants': variants,
     'methods': {kind: words.method(one) for kind, one in used.items()},
+    'tables': calibration.tables(settings, variants),
     'conventions': list(words.CONVENTIONS),
     'notes': [*words.notes(settings), *runtime_notes],
     'reproduce': [command],

@@ -161,9 +161,16 @@ def describe(settings, network) -> list[str]:
       done += f' Versions that name bits were then {plural}.'
   else:
     done = f'The trained network {network.name} was {numbers}.'
+  if any(v.method not in tuning.UNTUNED for v in settings.variants):
+    some = any(v.method in tuning.UNTUNED for v in settings.variants)
+    done += (
+      f' {"Some" if some else "All"} versions were then fine-tuned for '
+      f'{settings.steps} steps of {settings.batch} photographs.'
+    )
+  else:
+    done += ' Nothing was trained after that.'
   return [
-    f'{done} Some versions were then fine-tuned for {settings.steps} steps of '
-    f'{settings.batch} photographs.',
+    done,
     'Every version was written to a file, read back, and judged on photographs '
     'of people that it was neither calibrated nor trained on: two photographs '
     'of one person should be told the same, two of different people different.',

@@ -75,6 +75,36 @@ def test_pictures_of_what_was_made(tmp_path):
   assert 'Noise' in figure.svg and 'Synthesized' not in figure.svg
 
 
+def _entries(variant, eers, cosines):
+  return [
+    {
+      'name': variant.name,
+      'fold': fold,
+      'seed': 0,
+      'verification': {'eer': eer},
+      'agreement': {'embedding_cosine': cosine},
+    }
+    for fold, (eer, cosine) in enumerate(zip(eers, cosines, strict=True))
+  ]
+
+
+def test_sources_are_compared_run_by_run():
+  plain, made = settings('photographs', 'synthesized').variants
+  entries = _entries(plain, [1.0, 2.0], [0.9, 0.8])
+  assert calibration.tables(settings('photographs'), entries) == []
+  # Not in the order of the folds.
+  entries += _entries(made, [1.5, 3.5], [0.7, 0.5])[::-1]
+  (table,) = calibration.tables(settings('photographs', 'synthesized'), entries)
+  ((name, eer, cosine, other, gap, other_cosine),) = table['rows']
+  assert name == 'post_training w6a6'
+  assert eer == [1.5, '± 0.71'] and other == [2.5, '± 1.41']
+  assert gap == pytest.approx(1.0)
+  assert (cosine, other_cosine) == (pytest.approx(0.85), pytest.approx(0.6))
+  assert len(table['columns']) == 6
+  alone = settings('synthesized', 'noise')
+  assert calibration.tables(alone, _entries(made, [1.0], [1.0])) == []
+
+
 def test_a_network_without_batch_norms_is_refused():
   network = small_network()
   calibration.check_sources(settings('synthesized'), network)
@@ -91,6 +121,13 @@ def test_names_and_words_tell_the_source():
   assert words.method(plain) == words.METHODS['post_training']
   assert 'the network itself' in words.method(made)['summary']
   told = types.SimpleNamespace(
-    **vars(settings('noise')), smoke=False, dataset='lfw', placement='inputs'
+    **vars(settings('noise')),
+    smoke=False,
+    dataset='lfw',
+    placement='inputs',
+    granularity='channel',
+    study='face_quantization',
   )
+  (done, _) = words.describe(told, types.SimpleNamespace(name='sface'))
+  assert done.endswith('Nothing was trained after that.')
   assert any('normal noise' in note for note in words.notes(told))

@@ -97,6 +97,9 @@ def test_the_report_has_its_fields(smoke):
   report = read_report(smoke[0])
   assert report['study'] == STUDY
   assert report['command'].startswith(f'python -m experiments.{STUDY} --smoke')
+  (table,) = report['tables']
+  assert table['title'] == 'Ranges without a photograph'
+  assert [row[0] for row in table['rows']] == ['post_training w6a6']
   assert {'python', 'jax', 'device', 'cores'} <= set(report['environment'])
   dataset = report['dataset']
   assert (dataset['name'], dataset['people'], dataset['photos']) == (
