@@ -11,6 +11,7 @@ import numpy as np
 from compress.errors import InputError
 
 _RECORD = 'run.json'
+_DAMAGED = 'damaged; remove it and run the same command again'
 
 
 def open_folder(
@@ -88,6 +89,42 @@ def write_array(path: pathlib.Path, array: np.ndarray) -> None:
   os.replace(temporary, path)
 
 
+def read_json(path: pathlib.Path) -> Any:
+  """What `write_json` wrote.
+
+  Args:
+    path: of the file.
+
+  Returns:
+    The value.
+
+  Raises:
+    InputError: the file is damaged.
+  """
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise InputError(f'{path}: {_DAMAGED}') from error
+
+
+def read_array(path: pathlib.Path) -> np.ndarray:
+  """What `write_array` wrote.
+
+  Args:
+    path: of the file.
+
+  Returns:
+    The array.
+
+  Raises:
+    InputError: the file is damaged.
+  """
+  try:
+    return np.load(path)
+  except (ValueError, EOFError) as error:
+    raise InputError(f'{path}: {_DAMAGED}') from error
+
+
 def _read(path: pathlib.Path) -> dict[str, Any] | None:
   if not path.is_file():
     return None
@@ -103,6 +140,10 @@ def _read(path: pathlib.Path) -> dict[str, Any] | None:
 def _first_difference(old: dict[str, Any], new: dict[str, Any]) -> str:
   missing = object()
   for key in sorted({*old, *new}):
-    if old.get(key, missing) != new.get(key, missing):
-      return f'{key} ({old.get(key)!r}, now {new.get(key)!r})'
+    before, after = (x.get(key, missing) for x in (old, new))
+    if before == after:
+      continue
+    if isinstance(before, dict) and isinstance(after, dict):
+      return f'{key}.{_first_difference(before, after)}'
+    return f'{key} ({old.get(key)!r}, now {new.get(key)!r})'
   return 'setting'

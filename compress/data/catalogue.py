@@ -78,9 +78,13 @@ def load_tfds(
   )
   try:
     train = read('train')
-  except (InputError, OSError):
+  except InputError:
     raise
   except Exception as error:
+    # Of the system's errors those of a failed download are told here.
+    source = type(error).__module__.split('.')[0]
+    if isinstance(error, OSError) and source not in ('requests', 'urllib'):
+      raise
     reason = ' '.join(str(error).split()) or type(error).__name__
     raise InputError(
       f'{name} cannot be prepared ({reason:.200}); give the folder of its own '

@@ -189,8 +189,8 @@ class Study:
 
   def inputs(self, kind: str, seed: int) -> Inputs:
     """Inputs that were made, from their file."""
-    images = np.load(self._folder / 'inputs' / f'{kind}.{seed}.npy')
-    return Inputs(images, None)
+    path = self._folder / 'inputs' / f'{kind}.{seed}.npy'
+    return Inputs(folder_lib.read_array(path), None)
 
   def pixels(self, images: np.ndarray, kind: str) -> np.ndarray:
     """Images as they can be shown.

@@ -7,7 +7,6 @@ is made once.
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
@@ -152,12 +151,12 @@ class Study:
 
   def dense(self) -> dict[str, Any]:
     """The entry of the network that nothing was done to."""
-    return _read(self.output / 'dense' / 'entry.json')
+    return folder_lib.read_json(self.output / 'dense' / 'entry.json')
 
   def rungs(self) -> list[dict[str, Any]]:
     """The entries of all densities, the densest first."""
     return [
-      _read(self.place(density) / 'entry.json')
+      folder_lib.read_json(self.place(density) / 'entry.json')
       for density in self.settings.keep
     ]
 
@@ -312,7 +311,3 @@ def _left(params) -> dict[str, list[int]]:
     for path, leaf in prune.by_path(params).items()
     if leaf.ndim > 1
   }
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-  return json.loads(path.read_text(encoding='utf-8'))

@@ -12,7 +12,6 @@ half a cosine, so that the last accuracy depends less on when a run ends.
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -199,7 +198,7 @@ class _Study:
     if not record.is_file():
       folder.mkdir(parents=True, exist_ok=True)
       folder_lib.write_json(record, self._train(number, folder))
-    return json.loads(record.read_text(encoding='utf-8'))
+    return folder_lib.read_json(record)
 
   @property
   def trainer(self) -> Trainer:

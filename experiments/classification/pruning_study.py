@@ -8,7 +8,6 @@ method and ratio is kept in a folder of its own and made once.
 
 import dataclasses
 import functools
-import json
 import pathlib
 from typing import Any
 
@@ -88,17 +87,19 @@ class Study:
       for method in self.settings.methods
       for ratio in self.settings.ratios
     ]
-    found = [_read(path) for path in paths if path.is_file()]
+    found = [folder_lib.read_json(path) for path in paths if path.is_file()]
     self.skipped = [entry['skipped'] for entry in found if 'skipped' in entry]
     return [entry for entry in found if 'skipped' not in entry]
 
   def dense(self) -> dict[str, Any]:
     """The entry of the network that nothing was removed from."""
-    return _read(self.output / 'networks' / 'dense' / 'entry.json')
+    return folder_lib.read_json(
+      self.output / 'networks' / 'dense' / 'entry.json'
+    )
 
   def rates(self) -> dict[str, Any]:
     """The learning rate, and what the others gave on validation images."""
-    return _read(self.output / 'learning_rate.json')
+    return folder_lib.read_json(self.output / 'learning_rate.json')
 
   def _entry(self, method: str, ratio: float) -> pathlib.Path:
     return self._place(method, ratio) / 'entry.json'
@@ -325,10 +326,10 @@ class Study:
     for method in self.settings.methods:
       for ratio in self.settings.ratios:
         place = self._place(method, ratio)
-        key = _read(place / 'entry.json').get('program')
+        key = folder_lib.read_json(place / 'entry.json').get('program')
         if key:
           places.setdefault(key, place)
-    found = _read(path) if path.is_file() else {}
+    found = folder_lib.read_json(path) if path.is_file() else {}
     if set(places) <= set(found):
       return found
     functions = {'dense': (self.network.apply, self.choice.trained[0])}
@@ -344,7 +345,3 @@ class Study:
 
 def _over(values):
   return audit.over_runs([100 * value for value in values])
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
-  return json.loads(path.read_text(encoding='utf-8'))

@@ -85,7 +85,7 @@ def make_inputs(
   """
   path = _path(folder, source, seed)
   size = min(batch, count)
-  done = [np.load(path)] if path.is_file() else []
+  done = [folder_lib.read_array(path)] if path.is_file() else []
   loss_fn = matching_loss(network, rules)
   for number in range(sum(map(len, done)) // size, -(-count // size)):
     key = jax.random.fold_in(jax.random.key(seed), number)

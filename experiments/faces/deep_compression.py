@@ -7,7 +7,6 @@ is a file, read back and judged on people who were not trained on.
 """
 
 import functools
-import json
 import pathlib
 import re
 import shutil
@@ -116,8 +115,8 @@ def run(
         if not (place / 'entry.json').is_file():
           _rung(setup, before, density, seed, place)
         before = coded_files.read_stage(place, 'pruned')
-        text = (place / 'entry.json').read_text(encoding='utf-8')
-        entries.append((density, seed, place, json.loads(text)))
+        entry = folder_lib.read_json(place / 'entry.json')
+        entries.append((density, seed, place, entry))
         bar.update()
   report = deep_compression_report.make_report(
     setup, network, whole, entries, config=config, command=command

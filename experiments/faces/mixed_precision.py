@@ -8,7 +8,6 @@ the best choice is quantized, stored, read back and judged beside it.
 
 import dataclasses
 import functools
-import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -292,15 +291,16 @@ def _judged(
     folder_lib.write_array(folder / 'embeddings.npy', found)
     entry = {**student.stored_bytes(packed), 'on_disk': size}
     folder_lib.write_json(record, entry)
-  entry = json.loads(record.read_text(encoding='utf-8'))
-  return Judged(name, recipe, entry, np.load(folder / 'embeddings.npy'))
+  entry = folder_lib.read_json(record)
+  embeddings = folder_lib.read_array(folder / 'embeddings.npy')
+  return Judged(name, recipe, entry, embeddings)
 
 
 def _kept(path: pathlib.Path, make) -> dict[str, dict[int, Any]]:
   """A table of numbers by path and bits, made once."""
   if not path.is_file():
     folder_lib.write_json(path, make())
-  found = json.loads(path.read_text(encoding='utf-8'))
+  found = folder_lib.read_json(path)
   return {
     name: {int(bits): value for bits, value in options.items()}
     for name, options in found.items()

@@ -6,7 +6,6 @@ where it stopped. The binaries choose the variants.
 """
 
 import dataclasses
-import json
 import pathlib
 import shutil
 from collections.abc import Iterator
@@ -258,5 +257,7 @@ def _run_one(item: Run, settings, twins: Twins, split, teacher) -> None:
 
 def read_run(item: Run) -> tuple[np.ndarray, dict[str, Any]]:
   """The test embeddings and the entry of a finished run."""
-  text = (item.folder / 'entry.json').read_text(encoding='utf-8')
-  return np.load(item.folder / 'embeddings.npy'), json.loads(text)
+  return (
+    folder_lib.read_array(item.folder / 'embeddings.npy'),
+    folder_lib.read_json(item.folder / 'entry.json'),
+  )

@@ -1,6 +1,5 @@
 """One run's figures: made once, kept in a file, put together over seeds."""
 
-import json
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -67,7 +66,7 @@ class Store:
     path = self.path(name, seed)
     if not path.is_file():
       folder_lib.write_json(path, make())
-    return json.loads(path.read_text(encoding='utf-8'))
+    return folder_lib.read_json(path)
 
 
 def entry(version: Version, runs: Iterable[Figures]) -> dict[str, Any]:
