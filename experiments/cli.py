@@ -1,7 +1,8 @@
 """How every binary starts and ends: flags, one-line errors, exit statuses.
 
 Status 0: done. 1: a programming error, with its traceback. 2: something given
-from outside is wrong, with one line that says what. 130: interrupted.
+from outside is wrong, or a training diverged, with one line that says what.
+130: interrupted.
 """
 
 import math
@@ -48,12 +49,23 @@ def run(main: Callable[[], None]) -> None:
       main()
     except InputError as error:
       _stop(' '.join(str(error).split()))
+    except FloatingPointError as error:
+      text = ' '.join(str(error).split())
+      _stop(f'training diverged: {text} A lower learning rate may help.')
     except KeyboardInterrupt:
-      print('interrupted; run the same command to resume', file=sys.stderr)
+      print(f'interrupted{_how_to_go_on()}', file=sys.stderr)
       sys.exit(130)
 
   _use_huge_pages()
   app.run(guarded, argv=_with_status_zero(sys.argv), flags_parser=_parse)
+
+
+def _how_to_go_on() -> str:
+  if 'resume' not in flags.FLAGS:
+    return ''
+  if flags.FLAGS['resume'].value:
+    return '; run the same command to resume'
+  return '; run the same command without --noresume to go on'
 
 
 def numbers(

@@ -27,10 +27,9 @@ _RUNTIME_LEGEND = (
 )
 _ACCURACY_LEGEND = (
   '±: sample standard deviation over runs; diff: top-1 minus the reference, '
-  'points',
-  'ratio: parameters, speed-up: MACs, measured: latency; each original over '
-  'new',
+  'points'
 )
+_LEAST_NAME = 16
 
 
 def table(report: Mapping[str, Any]) -> str:
@@ -49,7 +48,8 @@ def table(report: Mapping[str, Any]) -> str:
   """
   found = entries.versions(report)
   if accuracies.is_classification(found):
-    text = _layout(_accuracy_rows(found), _ACCURACY_LEGEND)
+    rows = _accuracy_rows(found)
+    text = _layout(rows, _accuracy_legend(found, rows[0]))
   else:
     text = _layout(_verification_rows(found), _VERIFICATION_LEGEND)
   timed = _runtime_rows(found)
@@ -65,15 +65,26 @@ def stated_table(stated: Mapping[str, Any]) -> str:
     stated: the checked table.
 
   Returns:
-    Lines of at most 100 characters: headings, a rule, the rows.
+    Lines of at most 100 characters: title, headings, units, a rule, the rows;
+    and the names of columns that do not fit.
   """
   (found,) = stated_tables.tables([stated])
-  rows = [tuple(heading for heading, _ in found.columns)]
-  rows += [
+  heads = [row for row in zip(*found.columns, strict=True) if any(row)]
+  rows = heads + [
     tuple(f'{cell.value} {cell.detail}'.strip() for cell in row)
     for row in found.rows
   ]
-  return _layout(rows, ())
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  widths[0] = min(widths[0], _LEAST_NAME)
+  fit = len(widths)
+  while fit > 2 and sum(widths[:fit]) + 2 * (fit - 1) > _COLUMNS:
+    fit -= 1
+  legend = ()
+  if fit < len(widths):
+    rest = ' '.join(' '.join(column).strip() for column in found.columns[fit:])
+    legend = (numerals.shorten(f'not shown: {rest}', _COLUMNS),)
+  table = _layout([row[:fit] for row in rows], legend, heads=len(heads))
+  return f'{found.title}\n{table}'
 
 
 def _runtime_rows(found) -> list[tuple[str, ...]]:
@@ -153,7 +164,17 @@ def _accuracy_rows(found) -> list[tuple[str, ...]]:
   return [tuple(row[i] for i in keep) for row in rows]
 
 
-def _layout(rows, legend) -> str:
+def _accuracy_legend(found, heads) -> list[str]:
+  ratio = 'bytes on disk' if accuracies.of_bytes(found) else 'parameters'
+  meant = {'ratio': ratio, 'speed-up': 'MACs', 'measured': 'latency'}
+  told = [f'{name}: {what}' for name, what in meant.items() if name in heads]
+  legend = [_ACCURACY_LEGEND]
+  if told:
+    legend.append(f'{", ".join(told)}; original over new')
+  return legend
+
+
+def _layout(rows, legend, heads=1) -> str:
   """Rows of text in columns of at most 100 characters, and a legend."""
   rows = [(numerals.shorten(row[0], 25), *row[1:]) for row in rows]
   widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -165,5 +186,5 @@ def _layout(rows, legend) -> str:
     first = numerals.shorten(row[0], widths[0]).ljust(widths[0])
     rest = (x.rjust(w) for x, w in zip(row[1:], widths[1:], strict=True))
     lines.append('  '.join((first, *rest))[:_COLUMNS].rstrip())
-  lines.insert(1, '-' * max(map(len, lines)))
+  lines.insert(heads, '-' * max(map(len, lines)))
   return '\n'.join([*lines, *legend])

@@ -33,15 +33,14 @@ _METHOD = flags.DEFINE_multi_string(
   ['KD', 'FitNet', 'AT', 'SP', 'VID', 'RKD', 'PKT', 'NST', 'CRD'],
   'Ways to teach, the last stage of each; repeat the flag for several.',
 )
-_BATCH = flags.DEFINE_integer('batch', 64, 'Images a step.', 2)
+_IMAGES = 4096  # of the training set that contrasts remember
+_BATCH = flags.DEFINE_integer('batch', 64, 'Images a step.', 2, _IMAGES)
 _SIZE = flags.DEFINE_integer('size', 32, 'Pixels a side.', 4)
 _REPEATS = flags.DEFINE_integer('repeats', 15, 'Timed rounds.', 1)
 _JSON = flags.DEFINE_string('json', None, 'Path to write the figures to.')
 _SMOKE = flags.DEFINE_boolean(
   'smoke', False, 'One pair, one method and one round, to see that it works.'
 )
-
-_IMAGES = 4096  # of the training set that contrasts remember
 
 
 def measure(

@@ -178,10 +178,12 @@ def summary(study, found) -> list[str]:
     f'correctly, the student alone {alone} %, by plain distillation {plain} %.'
   )
   if made:
-    best = max(made, key=lambda k: mean(found.students[k]))
+    top = max(mean(found.students[k]) for k in made)
+    best = [k for k in made if mean(found.students[k]) > top - 1e-9]
     text += (
-      f' Without any real image the student reaches '
-      f'{_told(found.students[best])} % at best ({TITLES[best]})'
+      f' On inputs made from the teacher alone the student reaches '
+      f'{_told(found.students[best[0]])} % at best '
+      f'({", ".join(TITLES[k] for k in best)})'
     )
     controls = [k for k in study.settings.kinds if KINDS[k].control]
     told = [f'{_told(found.students[k])} % on {TITLES[k]}' for k in controls]

@@ -60,12 +60,23 @@ _CONVENTIONS = [
   'temperature 1.',
   'Average relative improvement is the mean over pairs of (method − KD) / '
   '(KD − alone), of means over seeds: how much of KD’s own gain a method adds '
-  'to it. It means little where KD gains nothing.',
+  'to it. There is none where KD loses in a pair.',
   'Resolved means that a 95 % t-interval over seeds does not hold zero. It is '
   'of the mean over the pairs, which share teachers and students: it holds for '
   'these pairs, and not for others. Of two dozen comparisons one is likely to '
   'be resolved by chance.',
 ]
+
+
+_REMARKS = {
+  ('CRD', 'CRD + KD'): 'CRD draws a third of the training images as negatives, '
+  'as the paper does, but at most 256.',
+  ('AB',): 'AB looks at values before the activation, in wide ResNets at the '
+  'sums of blocks.',
+  ('AT', 'FT'): 'AT and FT compare unit vectors and average over places: on '
+  'maps smaller than those of CIFAR’s 32 x 32 pixels the same weights weigh '
+  'more.',
+}
 
 
 def _entries(study, table: Results) -> list[dict[str, Any]]:
@@ -142,15 +153,9 @@ def _notes(study, table: Results) -> list[str]:
     if (reason := study.reason(pair, method)) is not None
   }
   found += sorted(reasons)
-  found.append(
-    'CRD draws a third of the training images as negatives, as the paper does, '
-    'but at most 256. AB looks at values before the activation, in wide '
-    'ResNets at the sums of blocks.'
-  )
-  found.append(
-    'AT and FT compare unit vectors and average over places: on maps smaller '
-    'than those of CIFAR’s 32 x 32 pixels the same weights weigh more.'
-  )
+  found += [
+    text for names, text in _REMARKS.items() if set(names) & set(table.methods)
+  ]
   found += _own_teachers(study, table)
   found.append(
     'Losses that are not here: sequences, and EKD, which is for verification.'
@@ -164,7 +169,7 @@ def _warnings(settings) -> list[str]:
   found = []
   if settings.smoke:
     found.append(
-      'A smoke run: one epoch on 64 images. The figures say nothing.'
+      'A smoke run: two epochs on 64 images. The figures say nothing.'
     )
   elif settings.seeds < 3:
     found.append(f'{settings.seeds} seed(s): too few to tell methods apart.')

@@ -257,7 +257,8 @@ class Results:
       self.accuracy[x][having].mean(axis=1).tolist()
       for x in (method, KD, ALONE)
     )
-    if not own:
+    # Where KD is behind, to be better than it would count as worse.
+    if not own or min(np.subtract(base, alone)) < 0:
       return None
     found = distill.average_relative_improvement(own, base, alone=alone)
     return None if found is None else 100 * found

@@ -89,7 +89,7 @@ class Settings:
     unknown = [name for name in self.methods if name not in METHODS]
     if unknown:
       raise InputError(
-        f'method {unknown[0]!r}; right is one of {", ".join(METHODS)}'
+        f'--method={unknown[0]}: right is one of {"; ".join(METHODS)}'
       )
     for pair in self.pairs:
       distillation_networks.parse_pair(pair)
@@ -364,9 +364,15 @@ class Study:
       extra, memory = begin(stage, extra, key)
       if stage.own:
         memory = {**memory, 'logits': self._own(pair, seed)}
-      learned, extra = one.run(
-        variables, seed=seed, extra=extra, memory=memory, progress=False
-      )
+      try:
+        learned, extra = one.run(
+          variables, seed=seed, extra=extra, memory=memory, progress=False
+        )
+      except FloatingPointError as error:
+        raise InputError(
+          f'{pair}, {method}, seed {seed}: the student diverged ({error}); a '
+          'lower --learning_rate may help'
+        ) from error
       variables = learned if stage.teaches else variables
     return Teacher(network, variables)
 

@@ -131,6 +131,7 @@ def make_report(
     'methods': {kind: words.method(one) for kind, one in used.items()},
     'tables': calibration.tables(settings, variants),
     'conventions': list(words.CONVENTIONS),
+    'warnings': words.warnings(settings),
     'notes': [*words.notes(settings), *runtime_notes],
     'reproduce': [command],
     'settings': {

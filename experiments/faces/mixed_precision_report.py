@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 
 from compress import audit, graph
-from experiments.faces import judge
+from experiments.faces import judge, words
 
 _ZEROQ = 'Cai et al., 2020, ZeroQ, arXiv:2001.00281'
 METHODS = {
@@ -111,7 +111,8 @@ def make_report(
     'variants': variants,
     'methods': METHODS,
     'tables': [_comparison(rows), _layers(budgets, table, losses)],
-    'notes': _notes(settings),
+    'warnings': words.warnings(settings),
+    'notes': _notes(),
     'reproduce': [command],
     'settings': dataclasses.asdict(settings),
     'sensitivities': losses,
@@ -227,30 +228,28 @@ def _front(front, budgets) -> audit.Plot:
 def _sentence(budget, row) -> str:
   interval = row['interval']
   resolved = interval is None or interval[0] is None
-  words = ''
+  resolved = ''
   if not resolved:
     inside = interval[0] <= 0 <= interval[1]
-    words = ', not resolved' if inside else ''
+    resolved = ', not resolved' if inside else ''
   text = (
     f'At the bytes of w{budget.bits}, mixed bits give an EER of '
     f'{row["eer"][1]:.2f} % instead of {row["eer"][0]:.2f} % '
     f'({row["difference"]:+.2f} points, 95 % interval '
-    f'{_bracket(interval, 2)}{words}), and embeddings whose cosine with those '
-    f'of float32 is {row["cosine"][1]:.4f} instead of {row["cosine"][0]:.4f} '
-    f'(gain {row["gain"][0]:+.4f} {_bracket(row["gain"][1:], 4)}).'
+    f'{_bracket(interval, 2)}{resolved}), and embeddings whose cosine with '
+    f'those of float32 is {row["cosine"][1]:.4f} instead of '
+    f'{row["cosine"][0]:.4f} (gain {row["gain"][0]:+.4f} '
+    f'{_bracket(row["gain"][1:], 4)}).'
   )
   return text.replace('-', '−')
 
 
-def _notes(settings) -> list[str]:
-  found = [
+def _notes() -> list[str]:
+  return [
     'That sensitivities add up is an assumption: the predicted loss stands '
     'beside what came out. Bytes of the mixed network may be a little below '
     'those of the uniform one, never above.',
   ]
-  if settings.smoke:
-    found.append('A smoke run: too little of everything for its figures.')
-  return found
 
 
 def _bracket(ends, digits: int) -> str:

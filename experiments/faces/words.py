@@ -177,6 +177,20 @@ def describe(settings, network) -> list[str]:
   ]
 
 
+def warnings(settings) -> list[str]:
+  """What the report must not be read without.
+
+  Args:
+    settings: of the study.
+
+  Returns:
+    One text a warning.
+  """
+  if not settings.smoke:
+    return []
+  return ['A smoke run: too little of everything. The figures say nothing.']
+
+
 def notes(settings) -> list[str]:
   """What a reader of the figures should know.
 
@@ -187,8 +201,6 @@ def notes(settings) -> list[str]:
     One text a note.
   """
   found = []
-  if settings.smoke:
-    found.append('A smoke run: too little of everything for its figures.')
   if settings.dataset == 'orl':
     found.append(
       'ORL: 40 people, ten grey photographs each (AT&T Laboratories '

@@ -74,9 +74,26 @@ def test_a_summary_of_its_own_takes_the_place_of_the_computed(tmp_path):
 
 def test_as_plain_text():
   lines = terminal.stated_table(TABLE).splitlines()
-  assert lines[0].split() == ['Stage', 'Bytes', 'Ratio', 'Lost']
-  assert lines[3].split() == ['huffman', '22,629', '47.2', '+0.12', '±', '0.20']
-  assert len(lines) == 4
+  assert lines[0] == 'Bytes & stages'
+  assert lines[1].split() == ['Stage', 'Bytes', 'Ratio', 'Lost']
+  assert lines[2].split() == ['on', 'disk', 'points']
+  assert set(lines[3]) == {'-'}
+  assert lines[5].split() == ['huffman', '22,629', '47.2', '+0.12', '±', '0.20']
+  assert len(lines) == 6
+
+
+def test_columns_that_do_not_fit_are_named():
+  columns = [
+    'Stage',
+    *({'heading': f'Heading {i}', 'digits': 6} for i in range(9)),
+  ]
+  row = ['a' * 60, *([1000000.0] * 9)]
+  table = {'title': 'Wide', 'columns': columns, 'rows': [row]}
+  lines = terminal.stated_table(table).splitlines()
+  assert max(map(len, lines)) <= 100
+  assert 'Heading 3' in lines[1] and 'Heading 4' not in lines[1]
+  assert lines[3].split()[1:] == ['1,000,000.000000'] * 4
+  assert lines[-1].startswith('not shown: Heading 4 Heading 5 ')
 
 
 @pytest.mark.parametrize(

@@ -85,11 +85,15 @@ from compress.errors import InputError
 from experiments import cli
 
 kind = flags.DEFINE_string('kind', None, 'How to end.')
+if 'study' in sys.argv[1]:
+  flags.DEFINE_boolean('resume', True, 'Go on.')
 
 def main():
   if kind.value == 'input':
     raise InputError('a photograph\\nis no image')
-  if kind.value == 'interrupt':
+  if kind.value == 'diverge':
+    raise FloatingPointError('Step 3: loss is nan.')
+  if 'interrupt' in kind.value:
     raise KeyboardInterrupt
   if kind.value == 'fault':
     raise ValueError('a fault')
@@ -104,7 +108,26 @@ cli.run(main)
   [
     ('none', 0, 'done\n', ''),
     ('input', 2, '', 'error: a photograph is no image\n'),
-    ('interrupt', 130, '', 'interrupted; run the same command to resume\n'),
+    (
+      'diverge',
+      2,
+      '',
+      'error: training diverged: Step 3: loss is nan. A lower learning rate '
+      'may help.\n',
+    ),
+    ('interrupt', 130, '', 'interrupted\n'),
+    (
+      'interrupt study',
+      130,
+      '',
+      'interrupted; run the same command to resume\n',
+    ),
+    (
+      'interrupt study --noresume',
+      130,
+      '',
+      'interrupted; run the same command without --noresume to go on\n',
+    ),
     ('fault', 1, '', None),
   ],
 )
@@ -112,7 +135,7 @@ def test_how_a_binary_ends(kind, status, out, err, tmp_path):
   program = tmp_path / 'program.py'
   program.write_text(PROGRAM)
   done = subprocess.run(
-    [sys.executable, str(program), f'--kind={kind}'],
+    [sys.executable, program, f'--kind={kind}', *kind.split()[2:]],
     capture_output=True,
     text=True,
     timeout=60,

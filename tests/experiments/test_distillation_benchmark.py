@@ -39,7 +39,7 @@ def test_bad_flags_leave_nothing_behind(flags, message, tmp_path):
 @pytest.mark.parametrize(
   'flags, message',
   [
-    (['--method=ATT'], "method 'ATT'; right is one of alone, KD"),
+    (['--method=ATT'], '--method=ATT: right is one of alone; KD'),
     (['--pair=resnet20'], "pair 'resnet20'; right is teacher:student"),
     (['--pool=3'], 'pooling by 3: right is a divisor of 8 and 8'),
   ],
