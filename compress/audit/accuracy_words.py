@@ -23,8 +23,8 @@ _OF_BYTES = (
 )
 _CONVENTIONS = (
   'Accuracy (top-1) is the share of the test images whose class has the '
-  'largest logit; top-5 counts the five largest. Hyper-parameters are chosen '
-  'on validation images, never on these.',
+  'largest logit; top-5 counts the five largest. No hyper-parameter is chosen '
+  'on these images.',
   'A ± is the sample standard deviation over runs: other seeds, and where the '
   'report says so other initial weights.',
   'The theoretical speed-up is the reference’s multiply-accumulates (MACs) of '

@@ -139,6 +139,12 @@ def markdown(report: Mapping[str, Any]) -> str:
   return re.sub(r'\n{3,}', '\n\n', text).strip() + '\n'
 
 
+def _subject(found) -> str:
+  count = len(found) - 1
+  versions = 'version' if count == 1 else 'versions'
+  return f'{found[0].name} and {count} compressed {versions} of it'
+
+
 def _context(report: Mapping[str, Any]) -> dict[str, Any]:
   """What both templates show, as text."""
   found = entries.versions(report)
@@ -156,10 +162,12 @@ def _context(report: Mapping[str, Any]) -> dict[str, Any]:
     or numerals.sentence_start(str(report['study']).replace('_', ' ')),
     'study': report['study'],
     'command': report['command'],
-    'reference': found[0],
-    'variant_count': len(found) - 1,
+    'subject': report.get('subject') or _subject(found),
     'summary': report.get('summary') or words.summary(found),
-    'done': [*words.what_was_done(report), *description],
+    'done': [
+      *(() if report.get('subject') else words.what_was_done(report)),
+      *description,
+    ],
     'data': headline.data(report['dataset']),
     'stated': stated_tables.tables(report.get('tables')),
     **found_tables,

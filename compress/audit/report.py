@@ -44,8 +44,10 @@ flips, figures that are a number or, over runs that are not listed one by one,
     where that is not the report's.
 The variants of one method make one line of the figures, a point each.
 
-Optional beside them: title, description (text or paragraphs), methods {name:
-{summary, paper, url}}, summary (instead of the sentences computed from the
+Optional beside them: title, subject (text: what is compared, where it is not
+compressed versions of the reference; the description then says all of what was
+done), description (text or paragraphs), methods {name: {summary, paper, url}},
+summary (instead of the sentences computed from the
 figures), conventions, warnings, notes, reproduce (lists of text), tables (a
 list; see `compress.audit.stated_tables`). Other fields are kept in the JSON and
 not shown.

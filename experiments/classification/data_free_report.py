@@ -74,6 +74,8 @@ def make_report(study, found, *, command: str) -> dict[str, Any]:
   return {
     'study': 'data_free',
     'title': 'Distillation and quantization without data',
+    'subject': f'A student and a quantized teacher, by '
+    f'{len(study.settings.kinds)} kinds of inputs',
     'summary': words.summary(study, found),
     'description': words.describe(study),
     'command': command,

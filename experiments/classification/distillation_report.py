@@ -28,6 +28,8 @@ def make_report(study, *, command: str) -> tuple[dict[str, Any], list[Plot]]:
   report = {
     'study': 'distillation_benchmark',
     'title': 'What knowledge a student gains by',
+    'subject': f'Students of {_count(settings.pairs, "pair")} of networks, '
+    f'taught in {_count(table.methods, "way")}',
     'summary': table.summary(),
     'description': _describe(study),
     'command': command,
@@ -66,6 +68,10 @@ _CONVENTIONS = [
   'these pairs, and not for others. Of two dozen comparisons one is likely to '
   'be resolved by chance.',
 ]
+
+
+def _count(things, noun) -> str:
+  return f'{len(things)} {noun}{"" if len(things) == 1 else "s"}'
 
 
 _REMARKS = {

@@ -88,6 +88,8 @@ def make_report(
   report = {
     'study': STUDY,
     'title': 'The teacher gap: large teachers, small students',
+    'subject': f'One student, taught by {len(ladder.teachers)} teachers and in '
+    'other ways',
     'summary': words.summary(settings, found),
     'description': words.describe(settings, lab.images, lab.steps),
     'command': command,

@@ -112,7 +112,7 @@ def summary(settings, found: Figures) -> list[str]:
     f'student reaches {mean[0]:.1f} % ({_points(found.direct[0], found.alone)} '
     'points over alone), '
     + (
-      'the teacher that validation images choose.'
+      'and validation images choose this teacher.'
       if best == 0
       else f'by the teacher of width {widths[best]}, which validation images '
       f'choose, {mean[best]:.1f} %: '

@@ -315,6 +315,12 @@ def test_bare_minimum_renders(tmp_path):
   assert 'no compressed versions of it were' in ' '.join(page.text)
 
 
+def test_a_subject_of_its_own_takes_the_place_of_the_computed(tmp_path):
+  _, page = render(tmp_path, minimal(subject='Four <students>'))
+  words = ' '.join(page.text)
+  assert 'Four <students>' in words and 'compressed version' not in words
+
+
 def test_null_fields_render(tmp_path):
   entry = dict.fromkeys(
     'method weight_bits activation_bits seed verification difference flips '
