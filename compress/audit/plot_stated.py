@@ -60,7 +60,9 @@ def heat_map(
     )
   largest = max(np.nanmax(np.abs(values)), 1e-9)
   with matplotlib.rc_context(plot_style.RC | {'axes.grid': False}):
-    figure = _empty(1.6 + 0.95 * len(columns), 0.9 + 0.31 * len(rows))
+    # As wide as other figures at least: the page scales all to one width.
+    width = max(5.4, 1.6 + 0.95 * len(columns))
+    figure = _empty(width, 0.9 + 0.31 * len(rows))
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
     axes.spines[:].set_visible(False)

@@ -286,6 +286,8 @@ def _check(report: Any, where: str) -> None:
   for key in ('summary', 'conventions', 'warnings', 'notes', 'reproduce'):
     if not isinstance(report.get(key) or [], list):
       raise InputError(f'{where}: {key} must be a list of text')
+  if not isinstance(report.get('subject') or '', str):
+    raise InputError(f'{where}: subject must be text')
   stated_tables.check(report.get('tables'), where)
   if not isinstance(report.get('methods') or {}, Mapping):
     raise InputError(f'{where}: methods must be a mapping')

@@ -319,6 +319,8 @@ def test_a_subject_of_its_own_takes_the_place_of_the_computed(tmp_path):
   _, page = render(tmp_path, minimal(subject='Four <students>'))
   words = ' '.join(page.text)
   assert 'Four <students>' in words and 'compressed version' not in words
+  with pytest.raises(InputError, match='subject must be text'):
+    report.write_report(minimal(subject=['students']), {}, tmp_path)
 
 
 def test_null_fields_render(tmp_path):
