@@ -87,6 +87,7 @@ def test_the_report_has_its_fields(smoke):
     'DKPP',
     'by the students’ ensemble',
     'generations’ ensemble',
+    'labels’ ensemble',
     'students’ ensemble',
   ]
   for entry in (report['reference'], *report['variants']):
