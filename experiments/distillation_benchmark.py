@@ -11,6 +11,9 @@ scikit-learn's digits.
   python -m experiments.distillation_benchmark
   python -m experiments.distillation_benchmark --pair=resnet20:resnet8_thin \
       --method=AT --method=CRD --seeds=5
+  python -m experiments.distillation_benchmark --dataset=cifar10 --epochs=240 \
+      --teacher_epochs=240 --shift=4 --mirror --pair=resnet56:resnet20 \
+      --pair=wrn40_2:wrn16_2 --pair=wrn40_2:wrn40_1
   python -m experiments.distillation_benchmark --dataset=fashion_mnist \
       --pool=2 --images=1000 --epochs=100 --teacher_epochs=100 \
       --output_dir=results/distillation_fashion_mnist
@@ -39,9 +42,9 @@ _IMAGES = flags.DEFINE_integer(
 _PAIR = flags.DEFINE_multi_string(
   'pair',
   None,
-  'teacher:student; repeat the flag for several. Networks: resnet20, '
-  'resnet20_thin, resnet8, resnet8_thin, wrn10_2, wrn10_thin, mobilenet, '
-  'mobilenet_thin. Default: four pairs.',
+  'teacher:student; repeat the flag for several. Networks: resnet56, resnet32, '
+  'resnet20, resnet20_thin, resnet8, resnet8_thin, wrn40_2, wrn40_1, wrn16_2, '
+  'wrn10_2, wrn10_thin, mobilenet, mobilenet_thin. Default: four pairs.',
 )
 _METHOD = flags.DEFINE_multi_string(
   'method',

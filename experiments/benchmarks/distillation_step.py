@@ -24,7 +24,7 @@ from experiments import cli
 
 _PAIR = flags.DEFINE_multi_string(
   'pair',
-  ['resnet20:resnet8', 'resnet20:mobilenet'],
+  ['resnet56:resnet20', 'resnet20:resnet8', 'resnet20:mobilenet'],
   'teacher:student, as in experiments.distillation_benchmark; repeat the flag '
   'for several.',
 )

@@ -96,10 +96,15 @@ def _mobile(stem, widths):
 
 
 KNOWN = {
+  'resnet56': _resnet(56, (16, 32, 64)),
+  'resnet32': _resnet(32, (16, 32, 64)),
   'resnet20': _resnet(20, (16, 32, 64)),
   'resnet20_thin': _resnet(20, _NARROW),
   'resnet8': _resnet(8, (16, 32, 64)),
   'resnet8_thin': _resnet(8, _NARROW),
+  'wrn40_2': _wide(40, (32, 64, 128)),
+  'wrn40_1': _wide(40, (16, 32, 64)),
+  'wrn16_2': _wide(16, (32, 64, 128)),
   'wrn10_2': _wide(10, (32, 64, 128)),
   'wrn10_thin': _wide(10, _NARROW),
   'mobilenet': _mobile(16, (16, 32, 32, 64, 64)),
